@@ -1,0 +1,49 @@
+"""DeviceAgent: owns one device, does what its grid says, and tells what it did."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from zgrid.agents.spec import DeviceSpec
+from zgrid.gather import STALE
+from zgrid.messages import DeviceState, Envelope, Reset, Setpoint, channel
+from zgrid.post import Post
+
+
+class DeviceAgent:
+    """The agent of one device. ``reset`` and ``apply`` are what it does; ``receive`` does it on messages."""
+
+    def __init__(self, spec: DeviceSpec) -> None:
+        self.id = spec.id
+        self.device = spec.build()
+        self.refused: Counter[str] = Counter()
+        self.hears = {channel("reset", self.id): spec.grid, channel("setpoint", self.id): spec.grid}
+        self._channel = channel("state", self.id)
+        self._step = -1
+        self._state = self.device.initial()
+
+    def reset(self) -> DeviceState:
+        """Begin an episode: the initial state, injecting nothing."""
+        self._state = self.device.initial()
+        return DeviceState(0.0, 0.0, 0.0, 0.0, self._state)
+
+    def apply(self, setpoint: Setpoint) -> DeviceState:
+        """Apply a setpoint for one step."""
+        self._state, effect = self.device.step(self._state, setpoint.values, setpoint.series)
+        return DeviceState(*effect, self._state)
+
+    def receive(self, envelope: Envelope) -> list[Post]:
+        """Reset or Setpoint in, DeviceState out: once, on a channel that grid and env both hear."""
+        if envelope.step <= self._step:
+            self.refused[STALE] += 1
+            return []
+        body = envelope.body
+        if type(body) is Setpoint:
+            state = self.apply(body)
+        elif type(body) is Reset:
+            state = self.reset()
+        else:
+            self.refused["unexpected"] += 1
+            return []
+        self._step = envelope.step
+        return [Post(self._channel, self._step, 0, state)]

@@ -1,0 +1,277 @@
+"""GridAgent: the controller of one microgrid."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from zlib import crc32
+
+import numpy as np
+
+from zgrid.agents.spec import GRID_SERIES, DeviceSpec, GridSpec
+from zgrid.devices import Market, device_class
+from zgrid.gather import STALE, TAKEN, Gather
+from zgrid.messages import (
+    ENV,
+    Action,
+    DeviceState,
+    Envelope,
+    FiniteArray,
+    Floats,
+    NetworkState,
+    Peer,
+    Report,
+    Reset,
+    Setpoint,
+    channel,
+)
+from zgrid.policies import Actor, GridView, Policy, policy_class
+from zgrid.post import Post
+from zgrid.protocols import Controls, HorizontalProtocol, Outbox, VerticalProtocol, horizontal_class, vertical_class
+
+OBSERVATION_LIMIT = 100.0
+"""Observations are clipped to +-this, so that their Box is finite."""
+
+
+class GridAgent:
+    """The agent of one grid.
+
+    One step: ``begin`` takes the action, ``exchange`` runs the rounds with neighbours, ``decide`` gives the setpoints,
+    ``assess`` turns what came of them into reward and next observation. ``receive`` does the same on messages.
+    """
+
+    def __init__(self, spec: GridSpec) -> None:
+        self.id = spec.id
+        self.spec = spec
+        self.refused: Counter[str] = Counter()
+        self.reward = spec.build_reward()
+        self._dt_h = spec.dt_h
+        self._devices = tuple(device.id for device in spec.devices)
+        self._actors = tuple(_actor(device) for device in spec.devices)
+        self._vertical = _vertical(spec, self._actors)
+        self._policy = _policy(spec, self._actors)
+        self._horizontal = _horizontal(spec)
+        self._begin_episode()
+        self._wire()
+
+    # ---- what a grid does ------------------------------------------------------------------------------------------
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode. The policy's randomness comes from the seed and the grid's name."""
+        self._policy.reset((seed, crc32(self.id.encode())))
+        self._horizontal = _horizontal(self.spec)
+        self._begin_episode()
+
+    def begin(self, step: int, action: Floats | None) -> Outbox:
+        """Take the action of a step; what to send to neighbours in round 1 (nothing: decide now)."""
+        self._action = action
+        return {} if self._horizontal is None else self._horizontal.start(step, self._local_values())
+
+    def exchange(self, round: int, inbox: Mapping[str, Floats]) -> Outbox:
+        """Take one round of neighbours' messages; what to send in the next (nothing: decide now)."""
+        assert self._horizontal is not None
+        return self._horizontal.on_round(round, inbox)
+
+    def decide(self) -> list[Setpoint]:
+        """A setpoint for each device, from the action or, where that is None, from the grid's own policy."""
+        action = self._policy.act(self._view()) if self._action is None else self._action
+        setpoints = self._vertical.setpoints(action)
+        return [Setpoint(values, series) for values, series in zip(setpoints, self._device_series, strict=True)]
+
+    def assess(self, states: Sequence[DeviceState], network: NetworkState) -> Report:
+        """The reward and terms of a step, and the observation for the next one."""
+        reward, terms = self.reward.assess(states, network, self._price)
+        self._learn(states, network)
+        return Report(reward, terms + _measured(network), self._observation)
+
+    def observe(self, states: Sequence[DeviceState], network: NetworkState) -> Report:
+        """The first observation of an episode; nothing was done yet, so reward and terms of the reward are 0."""
+        self._learn(states, network)
+        return Report(0.0, (0.0,) * len(self.reward.term_names) + _measured(network), self._observation)
+
+    # ---- the same on messages --------------------------------------------------------------------------------------
+
+    def receive(self, envelope: Envelope) -> list[Post]:
+        """A message in, the messages it leads to out. What is late or repeated is counted in ``refused``."""
+        kind = type(envelope.body)
+        if kind is DeviceState:
+            return self._on_state(envelope)
+        if kind is NetworkState:
+            return self._on_network(envelope)
+        if kind is Peer:
+            return self._on_peer(envelope)
+        if kind is Action or kind is Reset:
+            return self._on_command(envelope)
+        self.refused["unexpected"] += 1
+        return []
+
+    def _on_command(self, envelope: Envelope) -> list[Post]:
+        if envelope.step <= self._step:
+            self.refused[STALE] += 1
+            return []
+        self._step = step = envelope.step
+        self._network = None
+        self._states.open(step)
+        body = envelope.body
+        self._resetting = type(body) is Reset
+        if type(body) is Reset:
+            self.reset(body.seed)
+            return [Post(address, step, 0, body) for address in self._reset_channels]
+        assert type(body) is Action
+        return self._send_round(1, self.begin(step, body.values))
+
+    def _on_peer(self, envelope: Envelope) -> list[Post]:
+        assert type(envelope.body) is Peer
+        verdict = self._peers.add(envelope.sender, envelope.body.values, envelope.step, envelope.round)
+        if verdict is not TAKEN:
+            self.refused[verdict] += 1
+            return []
+        return self._exchange_when_complete()
+
+    def _on_state(self, envelope: Envelope) -> list[Post]:
+        assert type(envelope.body) is DeviceState
+        verdict = self._states.add(envelope.sender, envelope.body, envelope.step)
+        if verdict is not TAKEN:
+            self.refused[verdict] += 1
+            return []
+        return self._report_when_complete()
+
+    def _on_network(self, envelope: Envelope) -> list[Post]:
+        if envelope.step != self._step or self._network is not None:
+            self.refused[STALE] += 1
+            return []
+        assert type(envelope.body) is NetworkState
+        self._network = envelope.body
+        return self._report_when_complete()
+
+    def _send_round(self, round: int, outbox: Outbox) -> list[Post]:
+        """Post a round and wait for the neighbours', or decide where there is none."""
+        if not outbox:
+            return [
+                Post(address, self._step, 0, setpoint)
+                for address, setpoint in zip(self._setpoint_channels, self.decide(), strict=True)
+            ]
+        self._round = round
+        self._peers.open(self._step, round)
+        posts = [Post(channel("peer", to), self._step, round, Peer(values)) for to, values in outbox.items()]
+        return posts + self._exchange_when_complete()
+
+    def _exchange_when_complete(self) -> list[Post]:
+        if self._round == 0 or not self._peers.complete:
+            return []
+        round, self._round = self._round, 0
+        inbox = dict(zip(self._peers.expected, self._peers.values(), strict=True))
+        return self._send_round(round + 1, self.exchange(round, inbox))
+
+    def _report_when_complete(self) -> list[Post]:
+        network = self._network
+        if network is None or not self._states.complete:
+            return []
+        states = self._states.values()
+        report = self.observe(states, network) if self._resetting else self.assess(states, network)
+        return [Post(self._report_channel, self._step, 0, report)]
+
+    # ---- what it knows ---------------------------------------------------------------------------------------------
+
+    def _wire(self) -> None:
+        """Addresses and waiting places for the distributed execution."""
+        self.hears = {channel(kind, self.id): ENV for kind in ("action", "reset", "network")}
+        self.hears |= {channel("state", device): device for device in self._devices}
+        if self.spec.weights:
+            self.hears[channel("peer", self.id)] = ""
+        self._setpoint_channels = tuple(channel("setpoint", device) for device in self._devices)
+        self._reset_channels = tuple(channel("reset", device) for device in self._devices)
+        self._report_channel = channel("report", self.id)
+        self._states: Gather[DeviceState] = Gather(self._devices)
+        self._peers: Gather[Floats] = Gather(self.spec.weights)
+        self._network: NetworkState | None = None
+        self._step, self._round, self._resetting = -1, 0, True
+
+    def _begin_episode(self) -> None:
+        self._action: Floats | None = None
+        self._last_states: Sequence[DeviceState] = ()
+        self._last_network: NetworkState | None = None
+        self._observation: FiniteArray = np.zeros(0, dtype=np.float32)
+        self._price, self._market, self._device_series = 0.0, Market(0.0, 0.0, 0.0), [()] * len(self._devices)
+
+    def _learn(self, states: Sequence[DeviceState], network: NetworkState) -> None:
+        """Keep what a step has shown, and what the coming one brings."""
+        series = network.series
+        self._last_states, self._last_network = states, network
+        self._price = series[0]
+        self._market = Market(series[0], series[1], series[2])
+        self._device_series = self._split(series)
+        told = () if self._horizontal is None else self._horizontal.result()
+        self._observation = observation(states, network, told)
+
+    def _split(self, series: Floats) -> list[Floats]:
+        """The time series of each device."""
+        position = len(GRID_SERIES)
+        split = []
+        for actor in self._actors:
+            end = position + len(actor.device.SERIES)
+            split.append(series[position:end])
+            position = end
+        return split
+
+    def _view(self) -> GridView:
+        return GridView(self._observation, self._last_states, self._market, self._device_series)
+
+    def _local_values(self) -> dict[str, float]:
+        """What a horizontal protocol may start from."""
+        network = self._last_network
+        assert network is not None
+        alive = network.vm_pu[~np.isnan(network.vm_pu)]
+        vm_mean_pu = float(alive.mean()) if alive.size else 0.0
+        return {"p_pcc_mw": network.p_pcc_mw, "vm_mean_pu": vm_mean_pu, "price": self._price}
+
+
+def observation(states: Sequence[DeviceState], network: NetworkState, told: Floats) -> FiniteArray:
+    """What a grid sees, (n_obs,) float32, finite: see ``GridSpec.observation_names`` for what each entry is.
+
+    Powers in MW and Mvar, voltages and loadings in pu (dead: 0), prices in 100 $/MWh.
+    """
+    devices: list[float] = []
+    for state in states:
+        devices += (state.p_mw, state.q_mvar, *state.state)
+    price, low, high, *rest = network.series
+    market = (price * 0.01, low * 0.01, high * 0.01)
+    around = (network.p_pcc_mw, network.q_pcc_mvar, *market, *rest, *network.clock, *told)
+    loading = np.concatenate((network.line_loading, network.trafo_loading)) * 0.01
+    raw = np.concatenate((devices, network.vm_pu, loading, around, network.elsewhere))
+    raw[np.isnan(raw)] = 0.0
+    seen = np.minimum(np.maximum(raw, -OBSERVATION_LIMIT), OBSERVATION_LIMIT).astype(np.float32)
+    seen.flags.writeable = False
+    return seen
+
+
+def _measured(network: NetworkState) -> Floats:
+    low = float(np.fmin.reduce(network.vm_pu))
+    high = float(np.fmax.reduce(network.vm_pu))
+    low, high = (0.0 if math.isnan(value) else value for value in (low, high))
+    return network.p_pcc_mw, network.q_pcc_mvar, low, high, 1.0 if network.converged else 0.0
+
+
+def _actor(spec: DeviceSpec) -> Actor:
+    kind = device_class(spec.config.kind)
+    controls = spec.controls
+    return Actor(spec.build(), controls, tuple(kind.SETPOINT.index(control.name) for control in controls))
+
+
+def _vertical(spec: GridSpec, actors: Sequence[Actor]) -> VerticalProtocol:
+    devices = [Controls(actor.controls, actor.positions, actor.device.neutral()) for actor in actors]
+    vertical: VerticalProtocol = vertical_class(spec.vertical.kind)(spec.vertical, devices)
+    return vertical
+
+
+def _policy(spec: GridSpec, actors: Sequence[Actor]) -> Policy:
+    policy: Policy = policy_class(spec.policy.kind)(spec.policy, actors)
+    return policy
+
+
+def _horizontal(spec: GridSpec) -> HorizontalProtocol | None:
+    if spec.horizontal is None or not spec.weights:
+        return None
+    horizontal: HorizontalProtocol = horizontal_class(spec.horizontal.kind)(spec.horizontal, spec.weights)
+    return horizontal

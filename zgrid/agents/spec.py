@@ -1,0 +1,89 @@
+"""What an agent is built from: the part of a topology that concerns it, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from zgrid.agents.reward import Reward, RewardConfig, reward_class
+from zgrid.devices import Control, Device, DeviceConfig, device_class
+from zgrid.policies import PolicyConfig
+from zgrid.protocols import ProtocolConfig, horizontal_class
+
+Names: TypeAlias = tuple[str, ...]
+
+GRID_SERIES = ("price", "price_low", "price_high", "load")
+"""A grid's own time series, before those of its devices: price now, its daily quartiles ($/MWh), load (pu)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """One device: its global id, the id of its grid, and its parameters."""
+
+    id: str
+    grid: str
+    config: DeviceConfig
+    dt_h: float
+
+    def build(self) -> Device:
+        """The device's physics, on floats."""
+        device: Device = device_class(self.config.kind).one(self.config, self.dt_h)
+        return device
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """The entries of the device's action."""
+        controls: tuple[Control, ...] = device_class(self.config.kind).controls(self.config)
+        return controls
+
+
+@dataclass(frozen=True, slots=True)
+class GridSpec:
+    """One grid: its devices, protocols, reward and policy. ``weights`` maps each neighbour to its weight."""
+
+    id: str
+    index: int
+    dt_h: float
+    devices: tuple[DeviceSpec, ...]
+    reward: RewardConfig
+    policy: PolicyConfig
+    vertical: ProtocolConfig
+    horizontal: ProtocolConfig | None
+    weights: Mapping[str, float]
+
+    def build_reward(self) -> Reward:
+        """The grid's reward."""
+        costs = [device_class(device.config.kind).COST for device in self.devices]
+        reward: Reward = reward_class(self.reward.kind)(self.reward, costs, self.dt_h)
+        return reward
+
+    @property
+    def controls(self) -> tuple[tuple[str, Control], ...]:
+        """(device id, control) for each entry of the grid's action, in order."""
+        return tuple((device.id, control) for device in self.devices for control in device.controls)
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Names of the terms of a Report."""
+        return (*self.build_reward().term_names, *MEASURED)
+
+    def observation_names(self, buses: Names, lines: Names, trafos: Names, elsewhere: Names = ()) -> tuple[str, ...]:
+        """What each entry of an observation is, for the grid's own elements and, with full observability, all buses."""
+        names: list[str] = []
+        for device in self.devices:
+            entries = ("p_mw", "q_mvar", *(f"state.{name}" for name in device_class(device.config.kind).STATE))
+            names += [f"{device.id}.{entry}" for entry in entries]
+        names += [f"vm_pu[{bus}]" for bus in buses]
+        names += [f"loading_pu[{name}]" for name in (*lines, *trafos)]
+        names += ["p_pcc_mw", "q_pcc_mvar", *(f"{name}_per_100" for name in GRID_SERIES[:3]), "load_pu"]
+        for device in self.devices:
+            names += [f"{device.id}.series.{name}" for name in device_class(device.config.kind).SERIES]
+        names += ["hour_sin", "hour_cos"]
+        if self.horizontal is not None:
+            names += list(horizontal_class(self.horizontal.kind).RESULT)
+        return (*names, *(f"vm_pu[{bus}]" for bus in elsewhere))
+
+
+MEASURED = ("p_pcc_mw", "q_pcc_mvar", "vm_min_pu", "vm_max_pu", "converged")
+"""What every Report tells beside the terms of the reward; voltages are 0 where the area is dead or diverged."""

@@ -1,0 +1,143 @@
+"""What a device kind is: its parameters, its controls and its equations.
+
+A kind is written once, as elementwise functions (see elementwise.py): the same ``step`` moves one device on floats and
+all devices of the kind on arrays. No kind does I/O, and none knows the network.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from zgrid.devices.elementwise import ARRAYS, FLOATS, Elementwise, Value
+
+
+class DeviceConfig(BaseModel):
+    """What every device says in a topology; a kind adds its own parameters. Unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
+
+    kind: str = Field(description="generator, renewable, storage, load, or a plug-in, module:Class")
+    bus: str = Field(description="name of the bus in the grid's own network")
+    run: Literal["process", "inline", "external"] = Field(
+        "process", description="over ZeroMQ: in a process of its own, inside the env node, or started by hand elsewhere"
+    )
+
+    def series(self) -> tuple[str | float, ...]:
+        """The time series the device follows, in the order of its kind's ``SERIES``: a name, or a constant."""
+        return ()
+
+
+class Control(NamedTuple):
+    """One entry of a device's action: scaled from [-1, 1] to [low, high]; ``levels`` > 0 makes it discrete 0..levels-1."""
+
+    name: str
+    low: float
+    high: float
+    levels: int = 0
+
+    def scale(self, action: float) -> float:
+        """The setpoint entry for an action, which is clipped to [-1, 1]; discrete ones fall into equal bins."""
+        action = min(max(action, -1.0), 1.0)
+        if self.levels == 0:
+            return self.low + (action + 1.0) * 0.5 * (self.high - self.low)
+        level = min(int((action + 1.0) * 0.5 * self.levels), self.levels - 1)
+        return self.low + level * (self.high - self.low) / (self.levels - 1)
+
+    def unscale(self, value: float) -> float:
+        """The action in [-1, 1] that gives a setpoint entry; for a discrete one, the middle of its bin."""
+        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        if self.levels > 0:
+            share = (round(share * (self.levels - 1)) + 0.5) / self.levels
+        return min(max(2.0 * share - 1.0, -1.0), 1.0)
+
+
+class Effect(NamedTuple):
+    """What a device did in one step: injection in MW and Mvar, cost in $ of the step, violation in pu of its rating."""
+
+    p_mw: Value
+    q_mvar: Value
+    cost: Value
+    violation: Value
+
+
+class Market(NamedTuple):
+    """What a device is told of the price: now, and the lower and upper quartile of the day, in $/MWh."""
+
+    price: float
+    low: float
+    high: float
+
+
+class Device(ABC):
+    """Physics and cost of one kind; the rows of its parameters are devices.
+
+    Subclasses name the entries of their setpoint, state and time series, and the cost term their cost belongs to.
+    """
+
+    Config: ClassVar[type[DeviceConfig]]
+    SETPOINT: ClassVar[tuple[str, ...]] = ("p_mw", "q_mvar")
+    STATE: ClassVar[tuple[str, ...]] = ()
+    SERIES: ClassVar[tuple[str, ...]] = ()
+    COST: ClassVar[str]
+
+    def __init__(self, configs: Sequence[Any], dt_h: float, m: Elementwise) -> None:
+        self._configs = tuple(configs)
+        self.dt_h = dt_h
+        self.m = m
+
+    @classmethod
+    def one(cls, config: DeviceConfig, dt_h: float) -> Self:
+        """One device, on floats."""
+        return cls((config,), dt_h, FLOATS)
+
+    @classmethod
+    def many(cls, configs: Sequence[DeviceConfig], dt_h: float) -> Self:
+        """All devices of a kind, on (..., n) float64 arrays."""
+        return cls(configs, dt_h, ARRAYS)
+
+    @classmethod
+    @abstractmethod
+    def controls(cls, config: Any) -> tuple[Control, ...]:
+        """The entries of the setpoint that an action sets, in the order of ``SETPOINT``; the others stay neutral."""
+
+    @abstractmethod
+    def initial(self) -> tuple[Value, ...]:
+        """The state at the begin of an episode."""
+
+    @abstractmethod
+    def step(
+        self, state: tuple[Value, ...], setpoint: tuple[Value, ...], series: tuple[Value, ...]
+    ) -> tuple[tuple[Value, ...], Effect]:
+        """Apply a setpoint for one step of ``dt_h`` hours: the next state, and what was done."""
+
+    @abstractmethod
+    def respond(self, state: tuple[Value, ...], series: tuple[Value, ...], market: Market) -> tuple[Value, ...]:
+        """The setpoint the device would choose by itself, facing a price."""
+
+    @classmethod
+    def neutral(cls) -> tuple[float, ...]:
+        """The value of each setpoint entry that no action sets: 0, and 1 for ``on``."""
+        return tuple(1.0 if name == "on" else 0.0 for name in cls.SETPOINT)
+
+    def _parameter(self, get: Callable[[Any], float]) -> Value:
+        """A parameter of every row: a float, or an (n,) float64 array."""
+        if self.m is FLOATS:
+            return float(get(self._configs[0]))
+        return np.array([get(config) for config in self._configs], dtype=np.float64)
+
+    def _clip(self, value: Value, low: Value, high: Value) -> Value:
+        """``value`` within [low, high]; where the two cross, ``high`` wins."""
+        return self.m.minimum(self.m.maximum(value, low), high)
+
+    def _circle(self, s_rated_mva: Value, p_mw: Value) -> Value:
+        """The reactive power left beside ``p_mw`` in the apparent-power circle: sqrt(s^2 - p^2), in Mvar."""
+        return self.m.sqrt(self.m.maximum(s_rated_mva * s_rated_mva - p_mw * p_mw, 0.0))
+
+    def _shortfall(self, dp_mw: Value, dq_mvar: Value, s_rated_mva: Value) -> Value:
+        """What a setpoint asked for beyond the limits, in pu of the rating: sqrt(dp^2 + dq^2) / s."""
+        return self.m.sqrt(dp_mw * dp_mw + dq_mvar * dq_mvar) / s_rated_mva

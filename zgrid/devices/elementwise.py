@@ -1,0 +1,45 @@
+"""The arithmetic of a device, once for floats (one device) and once for arrays (all devices of a kind).
+
+Only IEEE-exact operations, so one row and a batch agree to the bit.
+"""
+
+from __future__ import annotations
+
+from math import sqrt as _sqrt
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+Value: TypeAlias = Any
+"""A float, or a float64 array whose last axis is the devices of a kind."""
+
+
+class Operation(Protocol):
+    """An elementwise function."""
+
+    def __call__(self, *values: Value) -> Value: ...
+
+
+class Elementwise(NamedTuple):
+    """The operations beyond + - * / and comparisons that the equations of a device may use."""
+
+    minimum: Operation
+    maximum: Operation
+    where: Operation
+    sqrt: Operation
+
+
+def _minimum(a: float, b: float) -> float:
+    return a if a <= b else b
+
+
+def _maximum(a: float, b: float) -> float:
+    return a if a >= b else b
+
+
+def _where(condition: bool, a: float, b: float) -> float:
+    return a if condition else b
+
+
+FLOATS = Elementwise(_minimum, _maximum, _where, _sqrt)
+ARRAYS = Elementwise(np.minimum, np.maximum, np.where, np.sqrt)

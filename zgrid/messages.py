@@ -1,0 +1,342 @@
+"""Every message of zgrid, in the order of a step, and how one becomes bytes.
+
+A message is a body (what is said) in an :class:`Envelope` (who says it, of which run and step). Bodies are named
+tuples: immutable, without a dict, and encoded by position. Units are in the names, as everywhere: powers are
+injections into the network in MW and Mvar. Never give a kind a second meaning; add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any, NamedTuple, TypeAlias
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from zgrid.errors import MessageError
+
+VERSION = 1
+MAX_BYTES = 1 << 20
+ENV = "env"
+
+Floats: TypeAlias = tuple[float, ...]
+Texts: TypeAlias = tuple[str, ...]
+Counts: TypeAlias = tuple[tuple[str, int, int], ...]
+FiniteArray: TypeAlias = NDArray[Any]
+GappyArray: TypeAlias = NDArray[Any]
+
+
+class Probe(NamedTuple):
+    """A node to itself, through the proxy: my two directions work."""
+
+    node: str
+
+
+class RollCall(NamedTuple):
+    """env to all nodes, until all have answered: who is there?"""
+
+    topology_hash: str
+
+
+class Ready(NamedTuple):
+    """node to env: these agents are here, built from this topology."""
+
+    agents: Texts
+    topology_hash: str
+
+
+class Reset(NamedTuple):
+    """env to grid, then grid to each device: a new episode begins."""
+
+    seed: int
+
+
+class Action(NamedTuple):
+    """env to grid: scaled controls of its devices, each in [-1, 1]; None: the grid's own policy decides."""
+
+    values: Floats | None
+
+
+class Peer(NamedTuple):
+    """grid to neighbour grid: what a horizontal protocol says in one round."""
+
+    values: Floats
+
+
+class Setpoint(NamedTuple):
+    """grid to device: what it shall do in this step, in the order of its kind's ``SETPOINT``.
+
+    ``series`` are the values of the device's time series in this step (weather, load).
+    """
+
+    values: Floats
+    series: Floats
+
+
+class DeviceState(NamedTuple):
+    """device to its grid and to env, published once: what it did in this step.
+
+    ``cost`` in $ of this step, ``violation`` in pu of its rating, ``state`` in the order of its kind's ``STATE``.
+    """
+
+    p_mw: float
+    q_mvar: float
+    cost: float
+    violation: float
+    state: Floats
+
+
+class NetworkState(NamedTuple):
+    """env to grid: the solved network in the grid's own area, and what the coming step brings.
+
+    ``vm_pu`` (n_bus,), ``line_loading`` (n_line,) and ``trafo_loading`` (n_trafo,) in percent: float64, NaN where dead.
+    ``p_pcc_mw`` and ``q_pcc_mvar`` flow into the grid at its PCC. ``series`` are the grid's own time series in the
+    coming step, ``clock`` is that step's (sine, cosine) of the time of day. ``elsewhere`` is empty unless the
+    topology says ``observability: full``.
+    """
+
+    converged: bool
+    vm_pu: GappyArray
+    line_loading: GappyArray
+    trafo_loading: GappyArray
+    p_pcc_mw: float
+    q_pcc_mvar: float
+    series: Floats
+    clock: Floats
+    elsewhere: GappyArray
+
+
+class Report(NamedTuple):
+    """grid to env: reward and its terms for this step, and the observation for the next one.
+
+    ``terms`` follow the grid's ``term_names``; ``observation`` is (n_obs,) float32.
+    """
+
+    reward: float
+    terms: Floats
+    observation: FiniteArray
+
+
+class Failure(NamedTuple):
+    """any node to env: an agent of mine raised."""
+
+    agent: str
+    step: int
+    cause: str
+    traceback: str
+
+
+class StatsRequest(NamedTuple):
+    """env to all nodes: tell what you have sent."""
+
+
+class NodeStats(NamedTuple):
+    """node to env: (kind, messages, bytes) sent so far, and (cause, count, 0) of what it refused."""
+
+    node: str
+    sent: Counts
+    refused: Counts
+
+
+class Stop(NamedTuple):
+    """env to all nodes: the run is over."""
+
+
+class Stopped(NamedTuple):
+    """node to env: these agents have ended."""
+
+    agents: Texts
+
+
+Body: TypeAlias = (
+    Probe
+    | RollCall
+    | Ready
+    | Reset
+    | Action
+    | Peer
+    | Setpoint
+    | DeviceState
+    | NetworkState
+    | Report
+    | Failure
+    | StatsRequest
+    | NodeStats
+    | Stop
+    | Stopped
+)
+
+BODIES: dict[str, Any] = {
+    "probe": Probe,
+    "roll_call": RollCall,
+    "ready": Ready,
+    "reset": Reset,
+    "action": Action,
+    "peer": Peer,
+    "setpoint": Setpoint,
+    "state": DeviceState,
+    "network": NetworkState,
+    "report": Report,
+    "failure": Failure,
+    "stats_request": StatsRequest,
+    "stats": NodeStats,
+    "stop": Stop,
+    "stopped": Stopped,
+}
+KIND: dict[type, str] = {body: kind for kind, body in BODIES.items()}
+
+
+class Envelope(NamedTuple):
+    """A body with its sender and its place in the run.
+
+    ``sequence`` counts what this incarnation of the sender published on this channel. ``sent_ns`` is the sender's
+    clock and serves latency figures only.
+    """
+
+    sender: str
+    run: str
+    incarnation: int
+    sequence: int
+    step: int
+    round: int
+    sent_ns: int
+    body: Body
+
+
+def channel(kind: str, address: str) -> str:
+    """The channel ``<kind>/<address>/``. The trailing slash keeps ``mg_1`` from hearing ``mg_10``."""
+    return f"{kind}/{address}/"
+
+
+def encode(envelope: Envelope) -> bytes:
+    """The envelope as MessagePack, by position.
+
+    Raises:
+        MessageError: a value that has no place in a message, or more than 1 MiB.
+    """
+    body = envelope.body
+    try:
+        data: bytes = msgpack.packb((VERSION, KIND[type(body)], *envelope[:-1], body), default=_pack_array)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MessageError(f"cannot encode {type(body).__name__} of {envelope.sender}: {error}") from error
+    if len(data) > MAX_BYTES:
+        raise MessageError(f"{type(body).__name__} of {envelope.sender}: {len(data)} bytes, at most {MAX_BYTES}")
+    return data
+
+
+def decode(data: bytes) -> Envelope:
+    """The envelope in ``data``, with every field checked.
+
+    Raises:
+        MessageError: too long, not MessagePack, another version, an unknown kind, a field of the wrong type, a
+            number that is not finite.
+    """
+    if len(data) > MAX_BYTES:
+        raise MessageError(f"oversize: {len(data)} bytes, at most {MAX_BYTES}")
+    try:
+        frame = msgpack.unpackb(data, use_list=False, ext_hook=_unpack_array)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        raise MessageError(f"malformed: {error}") from error
+    if type(frame) is not tuple or len(frame) != 10:
+        raise MessageError("malformed: not an array of 10 entries")
+    version, kind, *head, fields = frame
+    if version != VERSION:
+        raise MessageError(f"version: {version!r}, expected {VERSION}")
+    checks = _CHECKS.get(kind) if type(kind) is str else None
+    if checks is None:
+        raise MessageError(f"unknown kind: {kind!r}")
+    if not all(check(value) for check, value in zip(_HEAD_CHECKS, head, strict=True)):
+        raise MessageError("malformed: envelope")
+    if type(fields) is not tuple or len(fields) != len(checks):
+        raise MessageError(f"malformed: {kind} takes {len(checks)} fields")
+    for check, value in zip(checks, fields, strict=True):
+        if not check(value):
+            raise MessageError(f"malformed: a field of {kind}")
+    return Envelope(*head, BODIES[kind](*fields))
+
+
+_ARRAY = 1
+
+
+def _pack_array(value: Any) -> msgpack.ExtType:
+    if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.char not in "df":
+        raise TypeError(f"no place in a message for {type(value).__name__}")
+    return msgpack.ExtType(_ARRAY, value.dtype.char.encode() + value.tobytes())
+
+
+def _unpack_array(code: int, data: bytes) -> NDArray[Any]:
+    if code != _ARRAY or data[:1] not in (b"d", b"f"):
+        raise ValueError("unknown extension")
+    return np.frombuffer(data, dtype="<f8" if data[:1] == b"d" else "<f4", offset=1)
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_flag(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _is_float(value: Any) -> bool:
+    return type(value) is float and isfinite(value)
+
+
+def _are_floats(value: Any) -> bool:
+    if type(value) is not tuple:
+        return False
+    for x in value:  # noqa: SIM110 - a loop costs half of all(generator)
+        if type(x) is not float or not isfinite(x):
+            return False
+    return True
+
+
+def _are_floats_or_none(value: Any) -> bool:
+    return value is None or _are_floats(value)
+
+
+def _are_texts(value: Any) -> bool:
+    return type(value) is tuple and all(type(x) is str for x in value)
+
+
+def _are_counts(value: Any) -> bool:
+    return type(value) is tuple and all(
+        type(row) is tuple and len(row) == 3 and _is_text(row[0]) and _is_whole(row[1]) and _is_whole(row[2])
+        for row in value
+    )
+
+
+def _is_finite_array(value: Any) -> bool:
+    return type(value) is np.ndarray and bool(np.isfinite(value).all())
+
+
+def _is_gappy_array(value: Any) -> bool:
+    return type(value) is np.ndarray and not np.isinf(value).any()
+
+
+_CHECK_OF: dict[str, Callable[[Any], bool]] = {
+    "str": _is_text,
+    "int": _is_whole,
+    "bool": _is_flag,
+    "float": _is_float,
+    "Floats": _are_floats,
+    "Floats | None": _are_floats_or_none,
+    "Texts": _are_texts,
+    "Counts": _are_counts,
+    "FiniteArray": _is_finite_array,
+    "GappyArray": _is_gappy_array,
+}
+_HEAD_CHECKS = (_is_text, _is_text, _is_whole, _is_whole, _is_whole, _is_whole, _is_whole)
+
+
+def _checks(body: Any) -> tuple[Callable[[Any], bool], ...]:
+    return tuple(_CHECK_OF[getattr(kind, "__forward_arg__", kind)] for kind in body.__annotations__.values())
+
+
+_CHECKS = {kind: _checks(body) for kind, body in BODIES.items()}

@@ -1,0 +1,17 @@
+"""Electrical networks. To add one: write a file beside these, and a line in ``NETWORKS`` (base.py)."""
+
+from __future__ import annotations
+
+from zgrid.networks.base import NETWORKS, Names, Network, PandapowerNetwork, TableNetwork, TapRange, find_network
+from zgrid.networks.tables import NetworkTables
+
+__all__ = [
+    "NETWORKS",
+    "Names",
+    "Network",
+    "NetworkTables",
+    "PandapowerNetwork",
+    "TableNetwork",
+    "TapRange",
+    "find_network",
+]

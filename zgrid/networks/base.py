@@ -1,0 +1,121 @@
+"""What a network is: names that can be read cheaply, and a pandapower net that is built once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zgrid.errors import NetworkError, UnknownNameError
+from zgrid.networks.tables import NetworkTables
+from zgrid.registry import resolve
+
+
+class TapRange(NamedTuple):
+    """Lowest and highest position of a tap changer."""
+
+    low: int
+    high: int
+
+
+class Names(NamedTuple):
+    """Names of a network's elements, in the order of its tables; ``taps`` those of transformers with a tap changer."""
+
+    source_bus: str
+    buses: tuple[str, ...]
+    lines: tuple[str, ...]
+    trafos: tuple[str, ...]
+    taps: dict[str, TapRange]
+
+
+class Network(ABC):
+    """An electrical network with one source, which becomes the PCC of a grid that hangs on a feeder."""
+
+    @abstractmethod
+    def names(self) -> Names:
+        """Names of the elements.
+
+        Raises:
+            NetworkError: the network cannot be read.
+        """
+
+    @abstractmethod
+    def build(self) -> Any:
+        """A new pandapower net.
+
+        Raises:
+            NetworkError: the network cannot be built.
+        """
+
+
+class TableNetwork(Network):
+    """A network that ships as tables; its names need no pandapower."""
+
+    def __init__(self, tables: NetworkTables) -> None:
+        self.tables = tables
+
+    def names(self) -> Names:
+        tables = self.tables
+        return Names(
+            tables.source_bus,
+            tuple(bus.name for bus in tables.buses),
+            tuple(line.name for line in tables.lines),
+            tuple(trafo.name for trafo in tables.trafos),
+            {trafo.name: TapRange(trafo.tap.low, trafo.tap.high) for trafo in tables.trafos if trafo.tap is not None},
+        )
+
+    def build(self) -> Any:
+        from zgrid.networks.build import build_tables
+
+        return build_tables(self.tables)
+
+
+class PandapowerNetwork(Network):
+    """Any pandapower net, from a function or a file; reading its names builds it."""
+
+    def __init__(self, source: str, make: Callable[[], Any]) -> None:
+        self._source, self._make = source, make
+
+    def names(self) -> Names:
+        from zgrid.networks.build import read_names
+
+        return read_names(self._source, self.build())
+
+    def build(self) -> Any:
+        net = self._make()
+        if type(net).__name__ != "pandapowerNet":
+            raise NetworkError(f"network {self._source!r}: expected a pandapower net, got {type(net).__name__}")
+        return net
+
+
+NETWORKS = {
+    "ieee13": "zgrid.networks.ieee13:IEEE13",
+    "ieee34": "zgrid.networks.ieee34:IEEE34",
+}
+
+
+def find_network(kind: str) -> Network:
+    """The network of a kind: a built-in name, ``module:function`` that returns a pandapower net, or a JSON file of one.
+
+    Raises:
+        UnknownNameError: none of these.
+        NetworkError: the file does not exist.
+    """
+    if kind.endswith(".json"):
+        path = Path(kind)
+        if not path.is_file():
+            raise NetworkError(f"network {kind!r}: no such file")
+        return PandapowerNetwork(kind, lambda: _read_json(path))
+    found = resolve("network", kind, NETWORKS)
+    if isinstance(found, NetworkTables):
+        return TableNetwork(found)
+    if not callable(found):
+        raise UnknownNameError(f"network {kind!r}: expected a function that returns a pandapower net")
+    return PandapowerNetwork(kind, found)
+
+
+def _read_json(path: Path) -> Any:
+    from zgrid.networks.build import read_json
+
+    return read_json(path)

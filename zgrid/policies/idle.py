@@ -1,0 +1,31 @@
+"""Policy ``idle``: generate nothing, store nothing, curtail everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from zgrid.messages import Floats
+from zgrid.policies.base import Actor, GridView, Policy, PolicyConfig
+
+
+class IdleConfig(PolicyConfig):
+    """It has no parameters."""
+
+    kind: Literal["idle"] = "idle"
+
+
+class Idle(Policy):
+    """Every control as near to 0 as its limits allow: no power, no reactive power, units off."""
+
+    Config: ClassVar[type[PolicyConfig]] = IdleConfig
+
+    def __init__(self, config: Any, actors: Sequence[Actor]) -> None:
+        super().__init__(config, actors)
+        self._action = tuple(control.unscale(0.0) for actor in self.actors for control in actor.controls)
+
+    def reset(self, seed: Sequence[int]) -> None:
+        """Nothing to forget."""
+
+    def act(self, view: GridView) -> Floats:
+        return self._action

@@ -1,0 +1,127 @@
+"""Read time series from CSV and npz files, shipped ones included."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zgrid.errors import ProfileError
+
+SHIPPED = "zgrid:"
+_DATA = Path(__file__).parent / "data"
+
+
+class Series(NamedTuple):
+    """One time series: (n,) float64 values, each for ``dt_h`` hours; ``dt_h`` is None where the file does not say."""
+
+    values: NDArray[np.float64]
+    dt_h: float | None
+
+
+def find_file(name: str, folder: Path) -> Path:
+    """The file a topology names: shipped (``zgrid:simbench_2016``), absolute, or relative to the topology or the
+    current directory.
+
+    Raises:
+        ProfileError: no such file.
+    """
+    if name.startswith(SHIPPED):
+        path = _DATA / f"{name.removeprefix(SHIPPED)}.npz"
+        if path.is_file():
+            return path
+        shipped = ", ".join(sorted(SHIPPED + file.stem for file in _DATA.glob("*.npz")))
+        raise ProfileError(f"no shipped file {name!r}; there is {shipped}")
+    for path in (folder / name, Path(name)):
+        if path.is_file():
+            return path
+    raise ProfileError(f"no file {name!r}, neither beside the topology ({folder}) nor in the current directory")
+
+
+def series_names(path: Path) -> tuple[str, ...]:
+    """The names a file has to offer: CSV columns, or npz arrays.
+
+    Raises:
+        ProfileError: not such a file.
+    """
+    if path.suffix == ".npz":
+        with _open_npz(path) as data:
+            return tuple(name for name in data.files if name != "dt_h")
+    return tuple(_read_csv(path)[0])
+
+
+def read_series(path: Path, names: Collection[str]) -> dict[str, Series]:
+    """The named series of a file. Unsigned integers in an npz are fractions of their full scale.
+
+    Raises:
+        ProfileError: a series that is not there, not a column of finite numbers, or empty.
+    """
+    series = _read_npz_series(path, names) if path.suffix == ".npz" else _read_csv_series(path, names)
+    for name, (values, _) in series.items():
+        if values.ndim != 1 or values.size == 0:
+            raise ProfileError(f"{path.name}: series {name!r} is not a column of numbers")
+        if not np.isfinite(values).all():
+            raise ProfileError(f"{path.name}: series {name!r} has {int((~np.isfinite(values)).sum())} gaps")
+    return series
+
+
+def _open_npz(path: Path) -> np.lib.npyio.NpzFile:
+    try:
+        data = np.load(path, allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise ProfileError(f"{path.name}: not an npz file: {error}") from error
+    if not isinstance(data, np.lib.npyio.NpzFile):
+        raise ProfileError(f"{path.name}: not an npz file")
+    return data
+
+
+def _read_npz_series(path: Path, names: Collection[str]) -> dict[str, Series]:
+    with _open_npz(path) as data:
+        dt_h = float(data["dt_h"]) if "dt_h" in data.files else None
+        _check_there(path, names, data.files)
+        return {name: Series(_to_float(path, name, data[name]), dt_h) for name in names}
+
+
+def _to_float(path: Path, name: str, raw: NDArray[np.generic]) -> NDArray[np.float64]:
+    if raw.dtype.kind == "u":
+        return raw.astype(np.float64) / np.iinfo(raw.dtype).max
+    if raw.dtype.kind not in "fi":
+        raise ProfileError(f"{path.name}: series {name!r} is not a column of numbers")
+    return raw.astype(np.float64)
+
+
+def _read_csv_series(path: Path, names: Collection[str]) -> dict[str, Series]:
+    header, rows = _read_csv(path)
+    _check_there(path, names, header)
+    result = {}
+    for name in names:
+        column = header.index(name)
+        try:
+            values = np.array([float(row[column]) for row in rows], dtype=np.float64)
+        except (ValueError, IndexError) as error:
+            raise ProfileError(f"{path.name}: series {name!r} is not a column of numbers: {error}") from error
+        result[name] = Series(values, None)
+    return result
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path.name}: not a CSV file: {error}") from error
+    first = text.split("\n", 1)[0]
+    delimiter = ";" if first.count(";") > first.count(",") else ","
+    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+    if not rows:
+        raise ProfileError(f"{path.name}: empty")
+    return [cell.strip() for cell in rows[0]], rows[1:]
+
+
+def _check_there(path: Path, names: Collection[str], there: Collection[str]) -> None:
+    for name in names:
+        if name not in there:
+            raise ProfileError(f"{path.name}: no series {name!r}; there is {', '.join(n for n in there if n != 'dt_h')}")
