@@ -117,7 +117,9 @@ class AgentError(ZgridError, RuntimeError):
 
     def __init__(self, agent: str, step: int, cause: str, remote_traceback: str) -> None:
         self.agent, self.step, self.cause, self.remote_traceback = agent, step, cause, remote_traceback
-        super().__init__(f"agent {agent} failed at step {step}: {cause}\n--- traceback of {agent} ---\n{remote_traceback}")
+        super().__init__(
+            f"agent {agent} failed at step {step}: {cause}\n--- traceback of {agent} ---\n{remote_traceback}"
+        )
 
     def __reduce__(self) -> tuple[type[AgentError], tuple[str, int, str, str]]:
         return type(self), (self.agent, self.step, self.cause, self.remote_traceback)

@@ -80,7 +80,7 @@ class GridSpec:
         for device in self.devices:
             names += [f"{device.id}.series.{name}" for name in device_class(device.config.kind).SERIES]
         names += ["hour_sin", "hour_cos"]
-        if self.horizontal is not None:
+        if self.horizontal is not None and self.weights:
             names += list(horizontal_class(self.horizontal.kind).RESULT)
         return (*names, *(f"vm_pu[{bus}]" for bus in elsewhere))
 

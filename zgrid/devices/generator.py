@@ -22,7 +22,9 @@ class GeneratorConfig(DeviceConfig):
     q_control: bool = Field(False, description="whether the action sets the reactive power too")
     q_min_mvar: float | None = Field(None, description="least reactive power, Mvar; default: what the circle leaves")
     q_max_mvar: float | None = Field(None, description="most reactive power, Mvar; default: what the circle leaves")
-    min_power_factor: float | None = Field(None, gt=0, le=1, description="least power factor while reactive power flows")
+    min_power_factor: float | None = Field(
+        None, gt=0, le=1, description="least power factor while reactive power flows"
+    )
     cost_a: float = Field(0.0, ge=0, description="quadratic cost, $/(MW^2 h)")
     cost_b: float = Field(0.0, description="linear cost, $/MWh")
     cost_c: float = Field(0.0, ge=0, description="cost of being on, $/h")
@@ -51,7 +53,9 @@ class GeneratorConfig(DeviceConfig):
     def _check_cost_points(self) -> None:
         p = [point[0] for point in self.cost_points]
         if len(p) < 2 or p != sorted(set(p)) or p[0] != self.p_min_mw or p[-1] != self.p_max_mw:
-            raise ValueError("cost_points: at least two, with rising MW, the first at p_min_mw and the last at p_max_mw")
+            raise ValueError(
+                "cost_points: at least two, with rising MW, the first at p_min_mw and the last at p_max_mw"
+            )
         slopes = [slope for slope, _ in self.segments()]
         if slopes != sorted(slopes):
             raise ValueError("cost_points: the slope must not fall (a convex cost)")

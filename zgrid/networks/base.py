@@ -27,6 +27,11 @@ class Names(NamedTuple):
     lines: tuple[str, ...]
     trafos: tuple[str, ...]
     taps: dict[str, TapRange]
+    kv: tuple[float, ...]
+
+    def vn_kv(self, bus: str) -> float:
+        """Nominal voltage of a bus, kV."""
+        return self.kv[self.buses.index(bus)]
 
 
 class Network(ABC):
@@ -63,6 +68,7 @@ class TableNetwork(Network):
             tuple(line.name for line in tables.lines),
             tuple(trafo.name for trafo in tables.trafos),
             {trafo.name: TapRange(trafo.tap.low, trafo.tap.high) for trafo in tables.trafos if trafo.tap is not None},
+            tuple(bus.vn_kv for bus in tables.buses),
         )
 
     def build(self) -> Any:

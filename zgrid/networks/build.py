@@ -91,7 +91,9 @@ def read_names(source: str, net: Any) -> Names:
         )
         if side in ("hv", "lv")
     }
-    return Names(buses[net.ext_grid.bus.iloc[0]], named["bus"], named["line"], named["trafo"], taps)
+    return Names(
+        buses[net.ext_grid.bus.iloc[0]], named["bus"], named["line"], named["trafo"], taps, tuple(net.bus.vn_kv)
+    )
 
 
 def element_names(net: Any, table: str) -> tuple[str, ...]:

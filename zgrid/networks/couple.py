@@ -107,7 +107,9 @@ def couple(parts: Sequence[Part], devices: Sequence[Attachment]) -> CoupledNetwo
     first_device = len(net["sgen"])
     for device in devices:
         name = f"{device.part}.{device.bus}"
-        pp.create_sgen(net, _lookup(bus_of, fused.get(name, name), device.id), 0.0, 0.0, name=device.id, area=device.part)
+        pp.create_sgen(
+            net, _lookup(bus_of, fused.get(name, name), device.id), 0.0, 0.0, name=device.id, area=device.part
+        )
     _fold_scaling(net)
     ids = tuple(part.id for part in parts)
     areas = {part.id: _area(net, part, bus_of, first_device) for part in parts}

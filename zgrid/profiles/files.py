@@ -124,4 +124,6 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
 def _check_there(path: Path, names: Collection[str], there: Collection[str]) -> None:
     for name in names:
         if name not in there:
-            raise ProfileError(f"{path.name}: no series {name!r}; there is {', '.join(n for n in there if n != 'dt_h')}")
+            raise ProfileError(
+                f"{path.name}: no series {name!r}; there is {', '.join(n for n in there if n != 'dt_h')}"
+            )

@@ -1,0 +1,43 @@
+"""The broker node: the ZeroMQ proxy that all others connect to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from nodes.common import parser, run, topology_of
+from zgrid.messaging import Address, run_proxy
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    broker = topology_of(arguments).broker
+    ports = broker.ports if arguments.ports is None else arguments.ports
+    run_proxy(broker.host, ports, _tell_parent if arguments.file == "-" else _tell_person)
+
+
+def _tell_parent(address: Address) -> None:
+    print(json.dumps({"address": str(address)}), flush=True)
+
+
+def _tell_person(address: Address) -> None:
+    print(f"broker: listening; start the other nodes with --connect {address}", flush=True)
+
+
+def _ports(text: str) -> tuple[int, int]:
+    first, _, second = text.partition(",")
+    return int(first), int(second)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the proxy until it is ended."""
+    made = parser("broker", "Run the ZeroMQ proxy.", "python -m nodes.broker topologies/3mg.yaml --ports 5555,5556")
+    made.add_argument(
+        "--ports", metavar="PORT,PORT", type=_ports, help="default: broker.ports of FILE, or any free ones"
+    )
+    return run(_main, made.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

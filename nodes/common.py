@@ -1,0 +1,85 @@
+"""What every node's command line shares."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from zgrid.errors import TopologyError, ZgridError
+from zgrid.lifeline import read_topology_line, watch_parent
+from zgrid.messaging import Address
+from zgrid.topology import Topology, load, parse_overrides
+
+BAD_INPUT = 2
+FAILED = 1
+
+
+def parser(kind: str, what: str, example: str) -> argparse.ArgumentParser:
+    """The arguments that all nodes take."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m nodes.{kind}",
+        description=what,
+        epilog=f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("file", metavar="FILE", help="topology file, the same for all nodes; - : from a parent process")
+    made.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key; repeatable")
+    made.add_argument("--verbose", action="store_true", help="log what happens")
+    return made
+
+
+def add_connect(made: argparse.ArgumentParser) -> None:
+    """Where the proxy is."""
+    made.add_argument(
+        "--connect", metavar="HOST:PORT,PORT", help="the proxy; default: broker.host and broker.ports of FILE"
+    )
+
+
+def topology_of(arguments: argparse.Namespace) -> Topology:
+    """The topology a node was started with.
+
+    Raises:
+        TopologyError: it cannot run.
+    """
+    if arguments.file == "-":
+        raw: dict[str, Any] = json.loads(read_topology_line())
+        watch_parent()
+        return load(raw, checked=False)
+    return load(arguments.file, parse_overrides(arguments.set))
+
+
+def address_of(arguments: argparse.Namespace, topology: Topology) -> Address:
+    """The proxy's address, from the command line or the topology.
+
+    Raises:
+        BrokerError: not HOST:PORT,PORT.
+        ZgridError: neither says it.
+    """
+    if arguments.connect is not None:
+        return Address.parse(arguments.connect)
+    if topology.broker.ports is None:
+        raise ZgridError("no --connect HOST:PORT,PORT, and the topology has no broker.ports")
+    return Address(topology.broker.host, *topology.broker.ports)
+
+
+def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
+    """Run a node's main function; errors become a line on standard error and an exit code."""
+    sys.path.insert(0, os.getcwd())
+    level = logging.INFO if arguments.verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        main(arguments)
+    except TopologyError as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except ZgridError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+    return 0

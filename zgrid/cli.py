@@ -1,0 +1,136 @@
+"""The command line: ``zgrid run|validate|schema``; ``launch.py`` is ``zgrid run``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zgrid.errors import TopologyError, ZgridError
+from zgrid.launcher import Terminated, launch
+from zgrid.play import Plan
+from zgrid.topology import examine, json_schema, load, parse_overrides
+from zgrid.view import ConsoleView
+
+OK, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The ``zgrid`` command; its exit code: 0 done, 1 the run failed, 2 bad input, 130 Ctrl-C, 143 SIGTERM."""
+    sys.path.insert(0, os.getcwd())  # so that plug-ins beside the user are found
+    parser = argparse.ArgumentParser(
+        prog="zgrid",
+        description="Peer-to-peer control of power grids.",
+        epilog="example: zgrid run topologies/3mg.yaml --centralized --episodes 2",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_run(commands.add_parser("run", help="play a topology", **_texts("zgrid run")))
+    validate = commands.add_parser(
+        "validate", help="check a topology", epilog="example: zgrid validate topologies/3mg.yaml"
+    )
+    validate.add_argument("file", metavar="FILE", help="topology file")
+    validate.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key; repeatable")
+    commands.add_parser(
+        "schema",
+        help="print the JSON schema of a topology, for editors",
+        epilog="example: zgrid schema > topology.schema.json",
+    )
+    arguments = parser.parse_args(argv)
+    return {"run": run, "validate": _validate, "schema": _schema}[arguments.command](arguments)
+
+
+def launch_main(argv: Sequence[str] | None = None) -> int:
+    """``python launch.py``: the same as ``zgrid run``."""
+    sys.path.insert(0, os.getcwd())
+    parser = argparse.ArgumentParser(prog="python launch.py", **_texts("python launch.py"))
+    add_run(parser)
+    return run(parser.parse_args(argv))
+
+
+def _texts(command: str) -> dict[str, Any]:
+    return {
+        "description": "Play a topology: its agents as processes over ZeroMQ, over an in-memory broker, or centralized.",
+        "epilog": f"examples:\n"
+        f"  {command} topologies/3mg.yaml\n"
+        f"  {command} topologies/3mg.yaml --centralized --episodes 30 --policy random\n"
+        f"  {command} topologies/3mg.yaml --out runs/first --set reward.penalty=50",
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a run."""
+    parser.add_argument("file", metavar="FILE", help="topology file, or the name of one that ships with zgrid (3mg)")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--centralized", action="store_true", default=None, help="direct calls, no broker")
+    mode.add_argument("--distributed", dest="centralized", action="store_false", help="over a broker")
+    parser.add_argument("--broker", choices=("in_memory", "zmq"), help="which broker (implies --distributed)")
+    parser.add_argument("--steps", metavar="N", type=_count, help="stop after N steps in all")
+    parser.add_argument("--episodes", metavar="N", type=_count, help="episodes to play (default: 7)")
+    parser.add_argument("--seed", metavar="N", type=int, help="seed of the first episode")
+    parser.add_argument("--policy", metavar="NAME", help="what all grids do: idle, random, rule_based, or module:Class")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="write summary.json, steps.csv and day.png to DIR")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key; repeatable")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Play a topology; the exit code."""
+    try:
+        topology = load(arguments.file, _overrides(arguments))
+        plan = Plan(arguments.episodes, arguments.steps, topology.seed, arguments.out)
+        launch(topology, plan, ConsoleView(topology, quiet=arguments.quiet))
+    except TopologyError as error:
+        return _tell(str(error), BAD_INPUT)
+    except ZgridError as error:
+        return _tell(f"error: {error}", FAILED)
+    except KeyboardInterrupt:
+        return _tell("interrupted; everything that was started has ended", INTERRUPTED)
+    except Terminated:
+        return _tell("terminated; everything that was started has ended", TERMINATED)
+    return OK
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    overrides = parse_overrides(arguments.set)
+    centralized = False if arguments.broker is not None and arguments.centralized is None else arguments.centralized
+    named = {"centralized": centralized, "message_broker": arguments.broker, "seed": arguments.seed}
+    overrides |= {key: value for key, value in named.items() if value is not None}
+    if arguments.policy is not None:
+        overrides |= {"policy": arguments.policy, "grids.*.policy": None}
+    return overrides
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    try:
+        topology, findings = examine(arguments.file, parse_overrides(arguments.set))
+    except TopologyError as error:
+        return _tell(str(error), BAD_INPUT)
+    for finding in findings:
+        print(finding)
+    if findings or topology is None:
+        return _tell(f"{arguments.file}: {len(findings)} finding{'s' if len(findings) != 1 else ''}", BAD_INPUT)
+    grids, devices = len(topology.grids), len(topology.device_specs)
+    print(f"{arguments.file}: no findings; {grids} grid{'s' if grids != 1 else ''}, {devices} devices, {topology.mode}")
+    return OK
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    print(json.dumps(json_schema(), indent=2))
+    return OK
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("expected at least 1")
+    return count
+
+
+def _tell(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code

@@ -1,0 +1,141 @@
+"""Launcher: play a topology from one command, in this process or as many."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from zgrid.errors import ZgridError
+from zgrid.messaging import Address
+from zgrid.play import Plan
+from zgrid.session import PROXY, Process, Session
+from zgrid.topology import Topology
+from zgrid.view import ConsoleView, relay
+
+ENV_NODE = "env"
+_LOOK_S = 0.1
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def launch(topology: Topology, plan: Plan, view: ConsoleView) -> dict[str, Any]:
+    """Play the plan and show it; the summary.
+
+    Raises:
+        ZgridError: the run failed; everything that was started has ended.
+        Terminated: SIGTERM came; likewise.
+    """
+    with _sigterm_raises(), view:
+        return _launch_nodes(topology, plan, view) if topology.mode == "zmq" else _play_here(topology, plan, view)
+
+
+def _play_here(topology: Topology, plan: Plan, view: ConsoleView) -> dict[str, Any]:
+    with view.waiting("loading pandapower and the network"):
+        from zgrid.environment import NetworkedGridEnv
+        from zgrid.play import play
+
+        env = NetworkedGridEnv(topology)
+    try:
+        return play(env, plan, view)
+    finally:
+        env.close()
+
+
+def _launch_nodes(topology: Topology, plan: Plan, view: ConsoleView) -> dict[str, Any]:
+    """Start proxy, env node and agent nodes, and relay what the env node tells."""
+    session = Session(topology)
+    try:
+        address = session.start_proxy()
+        env = session.spawn(ENV_NODE, "nodes.env", _env_arguments(plan, address), stdout=subprocess.PIPE)
+        session.start_agents(address)
+        view.coming(_states(session, address))
+        for agent in _external(topology):
+            view.say(f"waiting for {agent}; start it with: {session.command(agent)}")
+        return _follow(session, env, view)
+    finally:
+        session.stop()
+
+
+def _env_arguments(plan: Plan, address: Address) -> list[str]:
+    arguments = ["-", "--connect", str(address)]
+    if plan.episodes is not None:
+        arguments += ["--episodes", str(plan.episodes)]
+    if plan.steps is not None:
+        arguments += ["--steps", str(plan.steps)]
+    if plan.out is not None:
+        arguments += ["--out", str(plan.out.absolute())]
+    return arguments
+
+
+def _external(topology: Topology) -> list[str]:
+    return [agent for agent, run in topology.placement().items() if run == "external"]
+
+
+def _states(session: Session, address: Address) -> dict[str, str]:
+    """What is known of each process; broker and env first."""
+    states = {name: f"pid {session.processes[name].popen.pid}" for name in (PROXY, ENV_NODE)}
+    states[PROXY] += f" at {address}"
+    for agent, run in session.topology.placement().items():
+        if run == "process":
+            states[agent] = f"pid {session.processes[agent].popen.pid}"
+        elif run == "external":
+            states[agent] = "external"
+    return states
+
+
+def _follow(session: Session, env: Process, view: ConsoleView) -> dict[str, Any]:
+    """Relay the env node's events until it is done, and see that everybody lives.
+
+    Raises:
+        ZgridError: the env failed, or a node died.
+    """
+    for line in _lines(env, session):
+        event, value = relay(line, view)
+        if event == "error":
+            session.let_go()
+            raise ZgridError(value)
+        if event == "finish":
+            session.let_go()
+            summary: dict[str, Any] = value
+            return summary
+    session.check()
+    raise ZgridError(f"the env node ended without a result; its last lines:\n{env.tail()}")
+
+
+def _lines(process: Process, session: Session) -> Iterator[str]:
+    """The lines a process writes to its standard output, while all processes live."""
+    assert process.popen.stdout is not None
+    fd = process.popen.stdout.fileno()
+    rest = b""
+    while True:
+        readable, _, _ = select.select([fd], [], [], _LOOK_S)
+        if not readable:
+            session.check()
+            continue
+        part = os.read(fd, 65536)
+        if not part:
+            return
+        *lines, rest = (rest + part).split(b"\n")
+        yield from (line.decode() for line in lines)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that everything is ended in order."""
+
+    def on_sigterm(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

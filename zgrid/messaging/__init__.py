@@ -1,0 +1,11 @@
+"""Message brokers: in memory, and over ZeroMQ."""
+
+from __future__ import annotations
+
+from zgrid.messaging.base import Delivery, MessageBroker
+from zgrid.messaging.in_memory import InMemoryBroker
+from zgrid.messaging.inspector import Inspector
+from zgrid.messaging.proxy import run_proxy
+from zgrid.messaging.zmq_broker import Address, ZmqBroker
+
+__all__ = ["Address", "Delivery", "InMemoryBroker", "Inspector", "MessageBroker", "ZmqBroker", "run_proxy"]

@@ -1,0 +1,67 @@
+"""What a message broker is. A new one (Kafka, NATS, ...) implements these four calls and passes the contract suite."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from typing import ClassVar, NamedTuple
+
+from zgrid.messages import Envelope
+
+
+class Delivery(NamedTuple):
+    """An envelope and the channel it came on."""
+
+    channel: str
+    envelope: Envelope
+
+
+class MessageBroker(ABC):
+    """One participant's connection: publish to channels, subscribe to channels, poll for what comes.
+
+    Order per sender and channel is kept. A channel ends with its delimiter, so none is a prefix of another.
+    """
+
+    ALONE: ClassVar[bool] = False
+    """Whether nobody outside this process publishes: then nothing will ever come once ``poll`` gives None."""
+
+    def __init__(self) -> None:
+        self.refused: Counter[str] = Counter()
+        """What was dropped, by cause and, where it is known, sender: ``"malformed"``, ``"other_run mg_1"``."""
+
+    @abstractmethod
+    def publish(self, channel: str, envelope: Envelope) -> int:
+        """Send to everybody who subscribed to the channel; the bytes it took (0: not encoded). Never blocks.
+
+        Raises:
+            BrokerError: closed, or used in a forked child.
+            MessageError: the envelope cannot be encoded.
+        """
+
+    @abstractmethod
+    def subscribe(self, channel: str) -> None:
+        """Hear a channel from now on.
+
+        Raises:
+            BrokerError: closed, or used in a forked child.
+        """
+
+    @abstractmethod
+    def poll(self, timeout_s: float) -> Delivery | None:
+        """The next delivery, or None if none comes in time. What is malformed is counted in ``refused`` and dropped.
+
+        Raises:
+            BrokerError: closed, or used in a forked child.
+            LostMessageError: a gap in a sender's sequence.
+        """
+
+    def prove(self, timeout_s: float) -> None:
+        """Return once everything published and subscribed to from now on arrives; call it before the first message.
+
+        Raises:
+            BrokerError: not in time.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the connection; again is harmless."""

@@ -1,0 +1,37 @@
+"""The ZeroMQ proxy: the only thing that binds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import zmq
+
+from zgrid.errors import BrokerError
+from zgrid.messaging.zmq_broker import Address, configure
+
+
+def run_proxy(host: str, ports: tuple[int, int] | None, bound: Callable[[Address], None]) -> None:
+    """Bind, tell ``bound`` where, and forward until the process ends.
+
+    Raises:
+        BrokerError: an address that cannot be bound.
+    """
+    context = zmq.Context()
+    publishers, subscribers = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
+    for socket in (publishers, subscribers):
+        configure(socket)
+    wanted = ports or (0, 0)
+    address = Address(host, _bind(publishers, host, wanted[0]), _bind(subscribers, host, wanted[1]))
+    publishers.send(b"\x01")  # subscribe to all, so that no publisher filters while subscriptions travel
+    bound(address)
+    zmq.proxy(publishers, subscribers)
+
+
+def _bind(socket: zmq.Socket[bytes], host: str, port: int) -> int:
+    try:
+        socket.bind(f"tcp://{host}:{port or '*'}")
+    except zmq.ZMQError as error:
+        raise BrokerError(f"cannot bind {host}:{port or '*'}: {error}; is another run using it?") from error
+    endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(endpoint, bytes)
+    return int(endpoint.rstrip(b"\0").rpartition(b":")[2])

@@ -1,0 +1,163 @@
+"""ZmqBroker: a connection to a ZeroMQ proxy. Nodes connect; only the proxy binds."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from typing import NamedTuple, Self
+
+import zmq
+
+from zgrid.errors import BrokerError, MessageError
+from zgrid.messages import MAX_BYTES, Envelope, Probe, channel, decode, encode
+from zgrid.messaging.base import Delivery, MessageBroker
+from zgrid.messaging.inspector import Inspector
+
+LINGER_MS = 500
+HEARTBEAT_MS = 500
+HEARTBEAT_TIMEOUT_MS = 1500
+HANDSHAKE_MS = 3000
+_PROBE_EVERY_S = 0.02
+
+
+class Address(NamedTuple):
+    """Where a proxy is: nodes publish to one port and subscribe to the other."""
+
+    host: str
+    publish_port: int
+    subscribe_port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From ``HOST:PORT,PORT``.
+
+        Raises:
+            BrokerError: the text has another form.
+        """
+        host, _, ports = text.rpartition(":")
+        first, _, second = ports.partition(",")
+        if not (host and first.isdigit() and second.isdigit()):
+            raise BrokerError(f"expected HOST:PORT,PORT, got {text!r}")
+        return cls(host, int(first), int(second))
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.publish_port},{self.subscribe_port}"
+
+
+class ZmqBroker(MessageBroker):
+    """One PUB and one SUB socket in a context of their own.
+
+    High-water marks are 0: lockstep never has more than a step in flight, and the default of 1000 loses bursts
+    without a word. Not for use by two threads, nor in a forked child.
+    """
+
+    def __init__(self, address: Address, run: str | None = None) -> None:
+        """Connect; ``run`` None: adopt the run of the first roll call."""
+        super().__init__()
+        self.address = address
+        self.inspector = Inspector(self.refused, run)
+        self._pid = os.getpid()
+        self._closed = False
+        self._context = zmq.Context()
+        self._pub = self._connect(zmq.PUB, address.publish_port)
+        self._sub = self._connect(zmq.SUB, address.subscribe_port)
+        self._timeout_ms = -2
+
+    def publish(self, channel: str, envelope: Envelope) -> int:
+        self._check()
+        body = encode(envelope)
+        self._pub.send_multipart((channel.encode(), body))
+        return len(body)
+
+    def subscribe(self, channel: str) -> None:
+        self._check()
+        self._sub.setsockopt_string(zmq.SUBSCRIBE, channel)
+
+    def poll(self, timeout_s: float) -> Delivery | None:
+        self._check()
+        timeout_ms = max(0, round(timeout_s * 1000.0))
+        if timeout_ms != self._timeout_ms:
+            self._timeout_ms = timeout_ms
+            self._sub.setsockopt(zmq.RCVTIMEO, timeout_ms)
+        while True:
+            try:
+                frames = self._sub.recv_multipart()
+            except zmq.Again:
+                return None
+            delivery = self._take(frames)
+            if delivery is not None:
+                return delivery
+
+    def prove(self, timeout_s: float) -> None:
+        """Send probes to oneself through the proxy until one comes back: then both directions work, and all
+        subscriptions made before.
+
+        Raises:
+            BrokerError: none came back in time.
+        """
+        me = uuid.uuid4().hex
+        probing = channel("probe", me)
+        self.subscribe(probing)
+        deadline = time.monotonic() + timeout_s
+        sequence = 0
+        while time.monotonic() < deadline:
+            self.publish(probing, Envelope(me, "", 0, sequence, 0, 0, time.time_ns(), Probe(me)))
+            sequence += 1
+            self._sub.setsockopt(zmq.RCVTIMEO, round(_PROBE_EVERY_S * 1000.0))
+            self._timeout_ms = -2
+            try:
+                frames = self._sub.recv_multipart()
+            except zmq.Again:
+                continue
+            if frames[0] == probing.encode():
+                self._sub.setsockopt_string(zmq.UNSUBSCRIBE, probing)
+                return
+        raise BrokerError(f"no answer from a proxy at {self.address} within {timeout_s:.0f} s; is it running there?")
+
+    def close(self) -> None:
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._closed = True
+        self._pub.close()
+        self._sub.close(linger=0)
+        self._context.term()
+
+    def _connect(self, kind: int, port: int) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        configure(socket)
+        socket.connect(f"tcp://{self.address.host}:{port}")
+        return socket
+
+    def _check(self) -> None:
+        if self._closed:
+            raise BrokerError("ZeroMQ broker: closed")
+        if os.getpid() != self._pid:
+            raise BrokerError(
+                f"ZeroMQ broker of process {self._pid} used in its forked child {os.getpid()}; make a new environment there"
+            )
+
+    def _take(self, frames: list[bytes]) -> Delivery | None:
+        if len(frames) != 2:
+            self.inspector.refuse("malformed")
+            return None
+        try:
+            name = frames[0].decode()
+            envelope = decode(frames[1])
+        except (MessageError, UnicodeDecodeError) as error:
+            self.inspector.refuse(str(error).partition(":")[0] if isinstance(error, MessageError) else "malformed")
+            return None
+        if type(envelope.body) is Probe:
+            return None
+        return Delivery(name, envelope) if self.inspector.accepts(name, envelope) else None
+
+
+def configure(socket: zmq.Socket[bytes]) -> None:
+    """The options of every socket, node's and proxy's: no loss by high-water mark, bounded sizes and waits, heartbeats."""
+    socket.setsockopt(zmq.SNDHWM, 0)
+    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.LINGER, LINGER_MS)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)

@@ -1,0 +1,98 @@
+"""Action and observation spaces of the grids, and the way between what a trainer sends and a flat action."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from zgrid.agents import GridSpec
+from zgrid.agents.grid import OBSERVATION_LIMIT
+from zgrid.devices import Control
+from zgrid.errors import ActionError
+from zgrid.messages import Floats
+from zgrid.topology import Topology
+
+Space: TypeAlias = gymnasium.spaces.Space[Any]
+
+
+def box(size: int) -> gymnasium.spaces.Box:
+    """The finite Box of observations and of the global state."""
+    return gymnasium.spaces.Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (size,), np.float32)
+
+
+def with_state(observation: Space, state: Space) -> Space:
+    """An observation with the global state beside it, for central critics."""
+    return gymnasium.spaces.Dict({"obs": observation, "state": state})
+
+
+class ActionCodec:
+    """One grid's action space, and how an action of it becomes one entry in [-1, 1] per control."""
+
+    def __init__(self, spec: GridSpec, kind: str, padded_size: int) -> None:
+        """``kind`` is flat or dict; a flat Box has ``padded_size`` entries, of which the grid uses the first."""
+        self._grid = spec.id
+        self._controls: tuple[Control, ...] = tuple(control for _, control in spec.controls)
+        self._size = len(self._controls)
+        self._shape = (padded_size,)
+        self._is_dict = kind == "dict"
+        self.space: Space = (
+            self._dict_space() if self._is_dict else gymnasium.spaces.Box(-1.0, 1.0, self._shape, np.float32)
+        )
+
+    def to_flat(self, action: Any) -> Floats:
+        """The flat action; a discrete level becomes the middle of its bin.
+
+        Raises:
+            ActionError: another shape, or not finite. Entries beyond [-1, 1] are clipped where they are applied.
+        """
+        if self._is_dict:
+            return self._flatten(action)
+        values = np.asarray(action, dtype=np.float64)
+        if values.shape != self._shape:
+            raise ActionError(f"action of {self._grid}: expected shape {self._shape}, got {values.shape}")
+        flat: Floats = tuple(values.tolist()[: self._size])
+        total = sum(flat)
+        if not total - total == 0.0:
+            raise ActionError(f"action of {self._grid}: not finite: {flat}")
+        return flat
+
+    def _dict_space(self) -> Space:
+        levels = [control.levels for control in self._controls if control.levels]
+        spaces: dict[str, Space] = {}
+        if len(levels) < self._size:
+            spaces["continuous"] = gymnasium.spaces.Box(-1.0, 1.0, (self._size - len(levels),), np.float32)
+        if levels:
+            spaces["discrete"] = gymnasium.spaces.MultiDiscrete(levels)
+        return gymnasium.spaces.Dict(spaces)
+
+    def _flatten(self, action: Any) -> Floats:
+        if not isinstance(action, dict) or not self.space.contains(action):
+            raise ActionError(f"action of {self._grid}: expected an element of {self.space}, got {action!r}")
+        continuous = iter(action.get("continuous", ()))
+        discrete = iter(action.get("discrete", ()))
+        return tuple(
+            (2.0 * (int(next(discrete)) + 0.5) / control.levels - 1.0) if control.levels else float(next(continuous))
+            for control in self._controls
+        )
+
+
+def action_codecs(topology: Topology) -> list[ActionCodec]:
+    """The codec of each grid."""
+    specs = topology.grid_specs
+    sizes = [len(spec.controls) for spec in specs]
+    longest = max(sizes)
+    pad = topology.spaces.pad
+    return [
+        ActionCodec(spec, topology.spaces.action, longest if pad else size)
+        for spec, size in zip(specs, sizes, strict=True)
+    ]
+
+
+def pad(observation: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """A writeable copy of an observation, filled up with zeros to (size,) float32."""
+    padded = np.zeros(size, dtype=np.float32)
+    padded[: len(observation)] = observation
+    return padded

@@ -1,0 +1,22 @@
+"""The topology file: schema, loading, checking."""
+
+from __future__ import annotations
+
+from zgrid.topology.check import is_loopback, load_calendar
+from zgrid.topology.json_schema import json_schema
+from zgrid.topology.load import Source, examine, load
+from zgrid.topology.overrides import parse_overrides
+from zgrid.topology.schema import GridConfig, NetworkConfig, Topology
+
+__all__ = [
+    "GridConfig",
+    "NetworkConfig",
+    "Source",
+    "Topology",
+    "examine",
+    "is_loopback",
+    "json_schema",
+    "load",
+    "load_calendar",
+    "parse_overrides",
+]

@@ -1,0 +1,189 @@
+"""What a schema cannot say of a topology: names that must exist, values that must fit together."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+
+from zgrid.devices import device_class
+from zgrid.errors import Finding, NetworkError, ProfileError, UnknownNameError
+from zgrid.networks import Names, find_network
+from zgrid.powerflow import POWER_FLOWS, power_flow_class
+from zgrid.profiles import Calendar, find_file, read_series, series_names
+from zgrid.topology.schema import GridConfig, NetworkConfig, Topology
+
+
+def check(topology: Topology) -> list[Finding]:
+    """Everything that is wrong with a topology of the right shape."""
+    return [
+        *_check_clock(topology),
+        *_check_broker(topology),
+        *_check_power_flow(topology),
+        *_check_profiles(topology),
+        *_check_networks(topology),
+        *_check_neighbours(topology),
+        *_check_actions(topology),
+    ]
+
+
+def _check_clock(topology: Topology) -> Iterator[Finding]:
+    steps = 24.0 / topology.dt_h
+    if abs(steps - round(steps)) > 1e-9:
+        yield Finding("dt_h", f"a day must be a whole number of steps, got {topology.dt_h}")
+
+
+def _check_broker(topology: Topology) -> Iterator[Finding]:
+    broker = topology.broker
+    for port in broker.ports or ():
+        if not 0 < port < 65536:
+            yield Finding("broker.ports", f"expected ports from 1 to 65535, got {port}")
+    if broker.ports and broker.ports[0] == broker.ports[1]:
+        yield Finding("broker.ports", f"port {broker.ports[0]} is taken twice")
+    if not broker.insecure and not is_loopback(broker.host):
+        yield Finding("broker.host", f"{broker.host} is no loopback address; without keys that needs insecure: true")
+    if topology.observability == "full" and not topology.centralized:
+        yield Finding("observability", "full needs centralized: true; distributed grids see their own area")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address stays on this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_power_flow(topology: Topology) -> Iterator[Finding]:
+    if topology.power_flow.kind in POWER_FLOWS:
+        return  # resolving one of these would import pandapower
+    try:
+        power_flow_class(topology.power_flow.kind)
+    except UnknownNameError as error:
+        yield Finding("power_flow.kind", str(error))
+
+
+def load_calendar(topology: Topology) -> Calendar:
+    """The time series of a topology, on its clock.
+
+    Raises:
+        ProfileError: a series that is missing or does not fit.
+    """
+    profiles = topology.profiles
+    files = [profiles.file] if isinstance(profiles.file, str) else profiles.file
+    wanted = topology.series()
+    series = {}
+    for path in (find_file(name, Path.cwd()) for name in files):
+        mine = wanted.intersection(series_names(path)) - series.keys()
+        read = read_series(path, sorted(mine))
+        series |= {name: one._replace(dt_h=one.dt_h or profiles.dt_h) for name, one in read.items()}
+    return Calendar(series, topology.dt_h)
+
+
+def _check_profiles(topology: Topology) -> Iterator[Finding]:
+    profiles = topology.profiles
+    files = [profiles.file] if isinstance(profiles.file, str) else profiles.file
+    try:
+        known = {name for file in files for name in series_names(find_file(file, Path.cwd()))}
+    except ProfileError as error:
+        yield Finding("profiles.file", str(error))
+        return
+    unknown = [
+        Finding(path, f"unknown series {source!r}; there is {', '.join(sorted(known))}")
+        for path, source in _series_paths(topology)
+        if isinstance(source, str) and source not in known
+    ]
+    yield from unknown
+    if unknown:
+        return
+    try:
+        load_calendar(topology).days(profiles.split, topology.episode_steps)
+    except ProfileError as error:
+        yield Finding("profiles", str(error))
+
+
+def _series_paths(topology: Topology) -> Iterator[tuple[str, str | float]]:
+    if topology.network is not None:
+        yield "network.load", topology.network.load
+    for grid_id, grid in topology.grids.items():
+        yield f"grids.{grid_id}.network.load", grid.network.load
+        yield f"grids.{grid_id}.price", grid.price
+        for name, device in grid.devices.items():
+            keys = device_class(device.kind).SERIES
+            for key, source in zip(keys, device.series(), strict=True):
+                yield f"grids.{grid_id}.devices.{name}.{key}", source
+
+
+def _check_networks(topology: Topology) -> Iterator[Finding]:
+    feeder = None
+    if topology.network is not None:
+        feeder, findings = _names("network", topology.network)
+        yield from findings
+    taken: dict[str, str] = {}
+    for grid_id, grid in topology.grids.items():
+        path = f"grids.{grid_id}"
+        names, findings = _names(f"{path}.network", grid.network)
+        yield from findings
+        if names is not None:
+            for name, device in grid.devices.items():
+                if device.bus not in names.buses:
+                    yield Finding(f"{path}.devices.{name}.bus", _unknown("bus", device.bus, names.buses))
+        yield from _check_connection(path, grid, topology, feeder, names)
+        if grid.connect_at is not None and grid.connect_at in taken:
+            yield Finding(f"{path}.connect_at", f"bus {grid.connect_at} is taken by {taken[grid.connect_at]}")
+        taken[grid.connect_at or ""] = grid_id
+
+
+def _names(path: str, config: NetworkConfig) -> tuple[Names | None, list[Finding]]:
+    try:
+        names = find_network(config.kind).names()
+    except (UnknownNameError, NetworkError) as error:
+        return None, [Finding(f"{path}.kind", str(error))]
+    findings = []
+    for name, position in config.taps.items():
+        if name not in names.taps:
+            findings.append(Finding(f"{path}.taps.{name}", _unknown("tap changer", name, tuple(names.taps))))
+        elif not names.taps[name].low <= position <= names.taps[name].high:
+            low, high = names.taps[name]
+            findings.append(Finding(f"{path}.taps.{name}", f"expected {low} to {high}, got {position}"))
+    return names, findings
+
+
+def _check_connection(
+    path: str, grid: GridConfig, topology: Topology, feeder: Names | None, own: Names | None
+) -> Iterator[Finding]:
+    if grid.connect_at is None:
+        if topology.network is not None:
+            yield Finding(f"{path}.connect_at", "missing; the topology has a feeder (network)")
+    elif topology.network is None:
+        yield Finding(f"{path}.connect_at", "there is no feeder; give the topology a network")
+    elif feeder is not None and grid.connect_at not in feeder.buses:
+        yield Finding(f"{path}.connect_at", _unknown("bus", grid.connect_at, feeder.buses))
+    elif feeder is not None and own is not None and feeder.vn_kv(grid.connect_at) != own.vn_kv(own.source_bus):
+        feeder_kv, own_kv = feeder.vn_kv(grid.connect_at), own.vn_kv(own.source_bus)
+        yield Finding(f"{path}.connect_at", f"bus {grid.connect_at} has {feeder_kv} kV, the grid's PCC has {own_kv} kV")
+
+
+def _unknown(what: str, name: str, known: tuple[str, ...]) -> str:
+    shown = ", ".join(known[:15]) + (", ..." if len(known) > 15 else "")
+    return f"unknown {what} {name!r}; there is {shown}"
+
+
+def _check_neighbours(topology: Topology) -> Iterator[Finding]:
+    for grid_id, grid in topology.grids.items():
+        path = f"grids.{grid_id}.neighbours"
+        for other in grid.neighbours:
+            if other not in topology.grids:
+                yield Finding(path, f"{other!r} is no grid; there is {', '.join(topology.grids)}")
+            elif other == grid_id:
+                yield Finding(path, f"{grid_id} cannot be its own neighbour")
+            elif grid_id not in topology.grids[other].neighbours:
+                yield Finding(path, f"not mutual: {other} does not name {grid_id}")
+        if len(set(grid.neighbours)) != len(grid.neighbours):
+            yield Finding(path, "a neighbour is named twice")
+
+
+def _check_actions(topology: Topology) -> Iterator[Finding]:
+    for grid_id, grid in topology.grids.items():
+        if not any(device_class(device.kind).controls(device) for device in grid.devices.values()):
+            yield Finding(f"grids.{grid_id}.devices", "no device that can be controlled; expected at least one")

@@ -1,0 +1,42 @@
+"""The JSON schema of a topology file, for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zgrid.topology.kinds import DEVICE, HORIZONTAL_PROTOCOL, POLICY, REWARD, VERTICAL_PROTOCOL, Family
+from zgrid.topology.schema import Topology
+
+_AT_TOP = {"reward": REWARD, "policy": POLICY, "vertical": VERTICAL_PROTOCOL, "horizontal": HORIZONTAL_PROTOCOL}
+_AT_GRID = {"reward": REWARD, "policy": POLICY, "vertical": VERTICAL_PROTOCOL}
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema, with the parameters of every kind that ships with zgrid; a plug-in's are not checked."""
+    schema = Topology.model_json_schema()
+    definitions = schema["$defs"]
+    grid = definitions["GridConfig"]["properties"]
+    for key, family in _AT_TOP.items():
+        schema["properties"][key] = _choice(family, definitions)
+    for key, family in _AT_GRID.items():
+        grid[key] = _choice(family, definitions)
+    grid["devices"]["patternProperties"] = {"": _choice(DEVICE, definitions)}
+    for holder in (schema["properties"], grid):
+        holder["network"] = {"anyOf": [{"type": "string"}, holder["network"]]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _choice(family: Family, definitions: dict[str, Any]) -> dict[str, Any]:
+    """One of the family's kinds with its parameters, the bare name of one that needs none, or a plug-in."""
+    options: list[dict[str, Any]] = []
+    for kind in family.table:
+        own = family.config(kind).model_json_schema()
+        definitions |= own.pop("$defs", {})
+        own["properties"]["kind"] = {"const": kind}
+        required = set(own.get("required", ())) - {"kind"}
+        own["required"] = sorted(required | {"kind"})
+        options.append(own)
+        if not required:
+            options.append({"const": kind})
+    options.append({"type": "object", "properties": {"kind": {"type": "string", "pattern": ":"}}, "required": ["kind"]})
+    return {"anyOf": options}

@@ -1,0 +1,163 @@
+"""Read a topology: YAML, overrides, schema, and everything that can be checked before anything starts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+from pydantic import ValidationError
+
+from zgrid.errors import Finding, ProfileError, TopologyError
+from zgrid.profiles.files import SHIPPED, find_file
+from zgrid.topology.check import check
+from zgrid.topology.kinds import findings_of, settle
+from zgrid.topology.schema import Topology
+
+Source: TypeAlias = str | Path | Mapping[str, Any] | Topology
+"""A topology file, its content, or a topology that is loaded already."""
+
+
+def load(source: Source, overrides: Mapping[str, Any] | None = None, *, checked: bool = True) -> Topology:
+    """The topology of a file (or its content), checked completely.
+
+    ``overrides`` are dotted keys, as for ``--set``; ``*`` stands for every key: ``{"grids.*.policy": "idle"}``. A node
+    that gets a topology from its parent has no need to look again for what it names: ``checked=False``.
+
+    Raises:
+        TopologyError: with every finding and its path.
+    """
+    topology, findings = examine(source, overrides, checked=checked)
+    if topology is None or findings:
+        raise TopologyError(_title(source), findings)
+    return topology
+
+
+def examine(
+    source: Source, overrides: Mapping[str, Any] | None = None, *, checked: bool = True
+) -> tuple[Topology | None, list[Finding]]:
+    """The topology, where it has the right shape, and everything that is wrong with it."""
+    source = find_topology(source) if isinstance(source, str) else source
+    raw, findings = _read(source)
+    if raw is None:
+        return None, findings
+    folder = Path(source).resolve().parent if isinstance(source, str | Path) else Path.cwd()
+    for key, value in (overrides or {}).items():
+        findings += _override(raw, key, value)
+    findings += _find_files(raw, folder) if checked else []
+    findings += settle(raw)
+    try:
+        topology = Topology.model_validate(raw)
+    except ValidationError as error:
+        return None, findings + findings_of(error)
+    if findings or not checked:
+        return topology, findings
+    return topology, check(topology)
+
+
+def find_topology(name: str) -> str | Path:
+    """The file of a topology that ships with zgrid (``3mg``), or the name itself."""
+    if Path(name).suffix or Path(name).exists():
+        return name
+    here = Path(__file__).parent.parent
+    for folder in (here / "topologies", here.parent / "topologies"):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    return name
+
+
+def _title(source: Source) -> str:
+    return str(source) if isinstance(source, str | Path) else "topology"
+
+
+def _read(source: Source) -> tuple[dict[str, Any] | None, list[Finding]]:
+    if isinstance(source, Topology):
+        return source.model_dump(mode="python"), []
+    if isinstance(source, Mapping):
+        return copy.deepcopy(dict(source)), []
+    try:
+        text = Path(source).read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        return None, [Finding("file", f"cannot be read: {error}")]
+    except yaml.YAMLError as error:
+        return None, [Finding("file", f"not YAML: {error}")]
+    if not isinstance(raw, dict):
+        return None, [Finding("file", "expected a mapping at the top")]
+    return raw, _duplicates(node, "")
+
+
+def _duplicates(node: yaml.Node | None, path: str) -> list[Finding]:
+    """Keys given twice, which YAML readers otherwise settle in silence."""
+    findings: list[Finding] = []
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            findings += _duplicates(item, f"{path}.{index}")
+    if not isinstance(node, yaml.MappingNode):
+        return findings
+    seen: set[str] = set()
+    for key, value in node.value:
+        here = f"{path}.{key.value}" if path else str(key.value)
+        if key.value in seen:
+            findings.append(Finding(here, f"duplicate id or key, again in line {key.start_mark.line + 1}"))
+        seen.add(key.value)
+        findings += _duplicates(value, here)
+    return findings
+
+
+def _override(raw: dict[str, Any], key: str, value: Any) -> list[Finding]:
+    """Set a dotted key in place; missing sections on the way are made, so that the schema can judge them."""
+    *way, last = key.split(".")
+    holders: list[dict[str, Any]] = [raw]
+    for part in way:
+        holders = [inner for holder in holders for inner in _step_into(holder, part)]
+    for holder in holders:
+        for name in list(holder) if last == "*" else [last]:
+            holder[name] = copy.deepcopy(value)
+    return [] if holders else [Finding(key, "the override fits nothing")]
+
+
+def _step_into(holder: dict[str, Any], part: str) -> list[dict[str, Any]]:
+    if part == "*":
+        return [inner for inner in holder.values() if isinstance(inner, dict)]
+    inner = holder.get(part)
+    if isinstance(inner, str):
+        inner = holder[part] = {"kind": inner}
+    if inner is None:
+        inner = holder[part] = {}
+    return [inner] if isinstance(inner, dict) else []
+
+
+def _find_files(raw: dict[str, Any], folder: Path) -> list[Finding]:
+    """Make the paths of files absolute, so that a topology means the same in every process."""
+    findings: list[Finding] = []
+    profiles = raw.get("profiles")
+    if isinstance(profiles, dict) and "file" in profiles:
+        given = profiles["file"]
+        names = [str(name) for name in (given if isinstance(given, list | tuple) else [given])]
+        found = []
+        for name in names:
+            try:
+                found.append(name if name.startswith(SHIPPED) else str(find_file(name, folder).resolve()))
+            except ProfileError as error:
+                findings.append(Finding("profiles.file", str(error)))
+                found.append(name)
+        profiles["file"] = found
+    grids = raw.get("grids")
+    holders = [raw, *(grids.values() if isinstance(grids, dict) else ())]
+    for holder in holders:
+        if isinstance(holder, dict):
+            _find_network(holder, folder)
+    return findings
+
+
+def _find_network(holder: dict[str, Any], folder: Path) -> None:
+    network = holder.get("network")
+    if isinstance(network, str):
+        network = holder["network"] = {"kind": network}
+    kind = network.get("kind") if isinstance(network, dict) else None
+    if isinstance(network, dict) and isinstance(kind, str) and kind.endswith(".json") and (folder / kind).is_file():
+        network["kind"] = str((folder / kind).resolve())

@@ -1,0 +1,171 @@
+"""The schema of a topology file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StringConstraints
+
+from zgrid.agents import DeviceSpec, GridSpec
+from zgrid.agents.reward import RewardConfig
+from zgrid.devices import DeviceConfig
+from zgrid.policies import PolicyConfig
+from zgrid.protocols import ProtocolConfig, metropolis_weights
+
+GridId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z]+_[0-9]+$")]
+DeviceId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+Run: TypeAlias = Literal["process", "inline", "external"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
+
+
+class NetworkConfig(_Section):
+    """An electrical network: the feeder's, or a grid's own."""
+
+    kind: str = Field(
+        description="ieee13, ieee34, module:function that returns a pandapower net, or a JSON file of one"
+    )
+    load: str | float = Field(1.0, description="time series that scales the network's own loads, or a constant")
+    load_scale: float = Field(1.0, ge=0, description="factor on that series")
+    taps: dict[str, int] = Field({}, description="tap position by transformer name")
+    source_vm_pu: float | None = Field(None, gt=0, description="voltage of the source, where it is the slack")
+
+
+class ProfilesConfig(_Section):
+    """Where time series come from."""
+
+    file: str | tuple[str, ...] = Field(description="CSV or npz files; zgrid:NAME is one that ships with zgrid")
+    dt_h: float | None = Field(
+        None, gt=0, description="hours per row of files that do not say; default: one row a step"
+    )
+    split: Literal["all", "train", "test"] = Field("all", description="the days that episodes start on")
+
+
+class PowerFlowConfig(_Section):
+    """How the network is solved."""
+
+    kind: str = Field("runpp", description="runpp, or a plug-in, module:Class")
+
+
+class BrokerConfig(_Section):
+    """The ZeroMQ proxy."""
+
+    host: str = Field("127.0.0.1", description="address that the proxy binds and the nodes connect to")
+    ports: tuple[int, int] | None = Field(None, description="its two ports; default: chosen by the system")
+    insecure: bool = Field(False, description="allow an address other than loopback, without any keys")
+    ready_timeout_s: float = Field(60.0, gt=0, description="patience until all agents are ready")
+    step_timeout_s: float = Field(30.0, gt=0, description="patience for the messages of one phase of a step")
+
+
+class SpacesConfig(_Section):
+    """The shape of actions and observations."""
+
+    action: Literal["flat", "dict"] = Field("flat", description="flat: one Box; dict: Box and MultiDiscrete")
+    observation: Literal["flat", "dict"] = Field(
+        "flat", description="flat: one Box; dict: with the global state beside"
+    )
+    pad: bool = Field(False, description="make all grids' spaces equal by padding with zeros")
+
+
+class GridConfig(_Section):
+    """One microgrid."""
+
+    network: NetworkConfig
+    connect_at: str | None = Field(None, description="bus of the feeder at which the grid's source bus hangs (its PCC)")
+    price: str | float = Field(description="time series of the price in $/MWh, or a constant")
+    reward: SerializeAsAny[RewardConfig] | None = Field(None, description="default: the topology's")
+    policy: SerializeAsAny[PolicyConfig] | None = Field(None, description="default: the topology's")
+    vertical: SerializeAsAny[ProtocolConfig] | None = Field(None, description="default: the topology's")
+    neighbours: tuple[str, ...] = Field((), description="grids it talks to in the horizontal protocol")
+    run: Run = Field("process", description="as for devices: where the grid's agent runs over ZeroMQ")
+    devices: dict[DeviceId, SerializeAsAny[DeviceConfig]] = Field(min_length=1)
+
+
+class Topology(_Section):
+    """Everything a run needs."""
+
+    name: str = Field(min_length=1)
+    centralized: bool = Field(False, description="true: direct calls, no broker")
+    message_broker: Literal["in_memory", "zmq"] = Field("zmq", description="the broker where centralized is false")
+    dt_h: float = Field(1.0, gt=0, le=24, description="hours per step")
+    episode_steps: int = Field(24, ge=1, description="steps per episode")
+    seed: int = Field(0, ge=0, description="seed of the first reset")
+    share_reward: bool = Field(False, description="give every grid the mean of all rewards")
+    observability: Literal["area", "full"] = Field(
+        "area", description="full: grids see all voltages (centralized only)"
+    )
+    profiles: ProfilesConfig
+    network: NetworkConfig | None = Field(
+        None, description="the feeder that the grids hang on; none: grids stand alone"
+    )
+    power_flow: PowerFlowConfig = PowerFlowConfig()
+    broker: BrokerConfig = BrokerConfig()
+    spaces: SpacesConfig = SpacesConfig()
+    reward: SerializeAsAny[RewardConfig]
+    policy: SerializeAsAny[PolicyConfig]
+    vertical: SerializeAsAny[ProtocolConfig]
+    horizontal: SerializeAsAny[ProtocolConfig] | None = Field(None, description="protocol between neighbour grids")
+    grids: dict[GridId, GridConfig] = Field(min_length=1)
+
+    @property
+    def mode(self) -> str:
+        """centralized, in_memory or zmq."""
+        return "centralized" if self.centralized else self.message_broker
+
+    @property
+    def device_specs(self) -> tuple[DeviceSpec, ...]:
+        """All devices, grid by grid, in the order of the file."""
+        return tuple(device for grid in self.grid_specs for device in grid.devices)
+
+    @property
+    def grid_specs(self) -> tuple[GridSpec, ...]:
+        """All grids, in the order of the file."""
+        return tuple(self._grid_spec(index, grid_id) for index, grid_id in enumerate(self.grids))
+
+    def _grid_spec(self, index: int, grid_id: str) -> GridSpec:
+        grid = self.grids[grid_id]
+        devices = tuple(
+            DeviceSpec(f"{grid_id}.{name}", grid_id, config, self.dt_h) for name, config in grid.devices.items()
+        )
+        neighbours = {other: config.neighbours for other, config in self.grids.items()}
+        return GridSpec(
+            grid_id,
+            index,
+            self.dt_h,
+            devices,
+            grid.reward or self.reward,
+            grid.policy or self.policy,
+            grid.vertical or self.vertical,
+            self.horizontal,
+            metropolis_weights(neighbours, grid_id) if self.horizontal is not None else {},
+        )
+
+    def placement(self) -> dict[str, Run]:
+        """Where each agent runs over ZeroMQ, by agent id; devices before grids, as they come up."""
+        devices: dict[str, Run] = {
+            f"{grid_id}.{name}": device.run
+            for grid_id, grid in self.grids.items()
+            for name, device in grid.devices.items()
+        }
+        return devices | {grid_id: grid.run for grid_id, grid in self.grids.items()}
+
+    def series(self) -> set[str]:
+        """Names of all time series in use."""
+        networks = [grid.network for grid in self.grids.values()] + ([self.network] if self.network else [])
+        sources = [network.load for network in networks] + [grid.price for grid in self.grids.values()]
+        for grid in self.grids.values():
+            sources += [source for device in grid.devices.values() for source in device.series()]
+        return {source for source in sources if isinstance(source, str)}
+
+    def hash(self) -> str:
+        """SHA-256 over what agents must agree on: grids, devices, protocols, step; not where or how anything runs."""
+        data = self.model_dump(mode="json", include={"dt_h", "reward", "policy", "vertical", "horizontal", "grids"})
+        for grid in data["grids"].values():
+            del grid["run"]
+            for device in grid["devices"].values():
+                del device["run"]
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

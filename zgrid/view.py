@@ -1,0 +1,236 @@
+"""What a run shows: on a terminal, or as JSON lines to a parent process."""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from zgrid.topology import Topology
+
+_PROGRESS_EVERY_S = 0.1
+
+
+class View(ABC):
+    """Hears of a run as it goes. Use as a context: what is shown alive ends with it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        """The run is over, or failed."""
+
+    @abstractmethod
+    def ready(self, agents: set[str]) -> None:
+        """These agents have answered the roll call."""
+
+    @abstractmethod
+    def begin(self, total: int) -> None:
+        """The first episode has begun; so many steps are to come."""
+
+    @abstractmethod
+    def progress(self, steps: int) -> None:
+        """So many steps are done."""
+
+    @abstractmethod
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """All is done, with these figures."""
+
+
+class JsonView(View):
+    """One JSON object per line, for :func:`relay` in the parent."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._last = 0.0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._say("error", f"{error}" or type(error).__name__)
+
+    def ready(self, agents: set[str]) -> None:
+        self._say("ready", sorted(agents))
+
+    def begin(self, total: int) -> None:
+        self._say("begin", total)
+
+    def progress(self, steps: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= _PROGRESS_EVERY_S:
+            self._last = now
+            self._say("progress", steps)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        self._say("finish", summary)
+
+    def _say(self, event: str, value: Any) -> None:
+        self._stream.write(json.dumps([event, value]) + "\n")
+        self._stream.flush()
+
+
+def relay(line: str, view: View) -> tuple[str, Any]:
+    """Show one line of a :class:`JsonView`; the event and its value."""
+    event, value = json.loads(line)
+    if event == "ready":
+        view.ready(set(value))
+    elif event == "begin":
+        view.begin(value)
+    elif event == "progress":
+        view.progress(value)
+    elif event == "finish":
+        view.finish(value)
+    return event, value
+
+
+class ConsoleView(View):
+    """On a terminal: agents coming up, a progress bar, tables at the end. Elsewhere: the same as plain lines."""
+
+    def __init__(self, topology: Topology, *, quiet: bool = False, console: Console | None = None) -> None:
+        self._console = console or Console(quiet=quiet)
+        self._topology = topology
+        self._states: dict[str, str] = {}
+        self._ready: set[str] = set()
+        self._live: Live | None = None
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._end_live()
+        if self._progress is not None:
+            self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """A line."""
+        self._console.print(text, highlight=False)
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Show that something takes a while."""
+        with self._console.status(what):
+            yield
+
+    def coming(self, states: Mapping[str, str]) -> None:
+        """These processes are on their way: name -> what is known (pid, or the command that starts it)."""
+        self._states = dict(states)
+        if self._live is None and self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=8, transient=True)
+            self._live.start()
+        self._show_states()
+
+    def ready(self, agents: set[str]) -> None:
+        self._ready = set(agents)
+        self._show_states()
+
+    def begin(self, total: int) -> None:
+        self._end_live()
+        topology = self._topology
+        where = {"centralized": "direct calls", "in_memory": "in-memory broker", "zmq": "ZeroMQ"}[topology.mode]
+        self.say(
+            f"[bold]{topology.name}[/]: {len(topology.grids)} grids, {len(topology.device_specs)} devices, {where}"
+            f"{f', {len(self._ready)} agents ready' if self._ready else ''}"
+        )
+        self._progress = Progress(
+            TextColumn("steps"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("steps", total=total)
+
+    def progress(self, steps: int) -> None:
+        if self._progress is not None:
+            self._progress.update(self._task, completed=steps)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        if self._progress is not None:
+            self._progress.update(self._task, completed=summary["steps"])
+            self._progress.stop()
+        self._console.print(_grid_table(summary))
+        self._console.print(_run_table(summary))
+        if summary.get("files"):
+            self.say("written: " + ", ".join(summary["files"]))
+
+    def _show_states(self) -> None:
+        if self._live is not None:
+            self._live.update(_state_table(self._states, self._ready))
+
+    def _end_live(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _state_table(states: Mapping[str, str], ready: set[str]) -> Group:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    names = list(states)
+    half = -(-len(names) // 2)
+    for left, right in zip(names[:half], [*names[half:], ""], strict=False):
+        table.add_row(*_state_cells(left, states, ready), "   ", *_state_cells(right, states, ready))
+    return Group(Text(f"nodes coming up: {len(ready)} of {sum(_is_agent(name) for name in names)} agents ready"), table)
+
+
+def _is_agent(name: str) -> bool:
+    return name not in ("broker", "env")
+
+
+def _state_cells(name: str, states: Mapping[str, str], ready: set[str]) -> tuple[Text, Text]:
+    if not name:
+        return Text(), Text()
+    if name in ready or (ready and not _is_agent(name)):
+        return Text(f"● {name}", style="green"), Text(states[name], style="dim")
+    return Text(f"○ {name}", style="yellow"), Text(states[name], style="dim")
+
+
+def _grid_table(summary: Mapping[str, Any]) -> Table:
+    grids = summary["grids"]
+    terms = list(dict.fromkeys(name for grid in grids.values() for name in grid["terms"]))
+    shown = [name for name in terms if any(abs(grid["terms"].get(name, 0.0)) > 0.0 for grid in grids.values())]
+    table = Table(title=f"{summary['steps']} steps, {summary['episodes']} episodes", title_justify="left")
+    table.add_column("grid")
+    table.add_column("policy")
+    for name in ("return $", *(_heading(name) for name in shown), "violations", "diverged"):
+        table.add_column(name, justify="right")
+    for name, grid in grids.items():
+        cells = [f"{grid['terms'].get(term, 0.0):,.2f}" for term in shown]
+        counts = [f"{grid['violation_steps']} steps", f"{grid['diverged_steps']}"]
+        table.add_row(name, grid["policy"], f"{grid['return']:,.2f}", *cells, *counts)
+    return table
+
+
+def _heading(term: str) -> str:
+    return term.removesuffix("_cost") + " $" if term.endswith("_cost") else term.replace("_", " ")
+
+
+def _run_table(summary: Mapping[str, Any]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    latency = summary["step_latency_ms"]
+    table.add_row("speed", f"{summary['steps_per_s']:.1f} steps/s; a step takes {latency['p50']:.1f} ms (p50), "
+                           f"{latency['p99']:.1f} ms (p99)")  # fmt: skip
+    messages = summary["messages_per_step"]
+    if messages:
+        kinds = ", ".join(f"{kind} {count:g}" for kind, count in messages.items())
+        table.add_row("messages", f"{sum(messages.values()):g} per step: {kinds}")
+    refused = summary["stats"]["refused"]
+    if refused:
+        table.add_row("refused", ", ".join(f"{cause} {count}" for cause, count in refused.items()))
+    table.add_row("digest", summary["digest"])
+    return table

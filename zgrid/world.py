@@ -1,0 +1,180 @@
+"""World: what the agents act on and cannot decide, the time series and the solved network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zgrid.agents.grid import OBSERVATION_LIMIT
+from zgrid.agents.spec import GRID_SERIES
+from zgrid.devices import device_class
+from zgrid.messages import DeviceState, Floats, NetworkState
+from zgrid.networks import find_network
+from zgrid.networks.couple import FEEDER, Area, Attachment, CoupledNetwork, Part, couple
+from zgrid.powerflow import PowerFlow, Solution, power_flow_class
+from zgrid.topology import NetworkConfig, Topology, load_calendar
+
+_NOTHING = np.zeros(0)
+
+
+class World:
+    """Owns the power flow and the time series. ``begin`` starts an episode, ``advance`` closes each step."""
+
+    def __init__(self, topology: Topology) -> None:
+        """Build the joint network and resolve every name, once.
+
+        Raises:
+            NetworkError: a network that cannot be built or joined.
+            ProfileError: a time series that cannot be read.
+        """
+        self.network = join(topology)
+        self.power_flow: PowerFlow = power_flow_class(topology.power_flow.kind)(self.network)
+        self.calendar = load_calendar(topology)
+        self.grids = tuple(topology.grids)
+        self._sees_all = topology.observability == "full"
+        self._areas = tuple(self.network.areas[grid] for grid in self.grids)
+        self._parts = tuple(self.network.parts.index(grid) for grid in self.grids)
+        self._load_scale = np.stack([self._scale_of(topology, part) for part in self.network.parts], axis=1)
+        self._series = tuple(self._series_of(topology, grid) for grid in self.grids)
+        self._device_entries = sum(2 + len(device_class(d.config.kind).STATE) for d in topology.device_specs)
+        self._row = 0
+        self.solution: Solution | None = None
+
+    @property
+    def row(self) -> int:
+        """The row of the time series that the coming step uses."""
+        return self._row
+
+    @property
+    def hour(self) -> float:
+        """The hour of the day at which the coming step begins."""
+        return (self._row % self.calendar.steps_per_day) * self.calendar.dt_h
+
+    def begin(self, day: int, states: Sequence[DeviceState]) -> list[NetworkState]:
+        """Start an episode on a day of the data: each grid's network as the first step finds it."""
+        self._row = (day % self.calendar.n_days) * self.calendar.steps_per_day
+        self.power_flow.reset()
+        return self._network_states(self._solve(states))
+
+    def advance(self, states: Sequence[DeviceState]) -> list[NetworkState]:
+        """Close a step with what the devices did: each grid's network, and what the next step brings."""
+        solution = self._solve(states)
+        self._row = (self._row + 1) % self.calendar.n_rows
+        return self._network_states(solution)
+
+    def global_state(self, states: Sequence[DeviceState]) -> NDArray[np.float32]:
+        """Everything at once, (n_state,) float32, finite: device powers and states, all voltages and loadings, imports
+        at the PCCs, all time series of the coming step, time of day. Units as in the observations.
+        """
+        solution = self.solution
+        assert solution is not None
+        devices: list[float] = []
+        for state in states:
+            devices += (state.p_mw, state.q_mvar, *state.state)
+        loading = np.concatenate((solution.line_loading, solution.trafo_loading)) * 0.01
+        series = [series[self._row].copy() for series in self._series]
+        for one in series:
+            one[:3] *= 0.01
+        parts = list(self._parts)
+        raw = np.concatenate(
+            (
+                devices,
+                solution.vm_pu,
+                loading,
+                solution.p_pcc_mw[parts],
+                solution.q_pcc_mvar[parts],
+                *series,
+                self._clock(),
+            )
+        )
+        raw[np.isnan(raw)] = 0.0
+        return np.clip(raw, -OBSERVATION_LIMIT, OBSERVATION_LIMIT).astype(np.float32)
+
+    @property
+    def state_size(self) -> int:
+        """Entries of the global state."""
+        net = self.network.net
+        return (
+            self._device_entries
+            + len(net["bus"])
+            + len(net["line"])
+            + len(net["trafo"])
+            + 2 * len(self.grids)
+            + sum(series.shape[1] for series in self._series)
+            + len(self._clock())
+        )
+
+    def area(self, grid: str) -> Area:
+        """The rows and names of a grid's elements in the joint network."""
+        return self.network.areas[grid]
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """Names of the buses that a grid sees beside its own: all or none."""
+        return self.network.bus_names if self._sees_all else ()
+
+    def _solve(self, states: Sequence[DeviceState]) -> Solution:
+        p = np.array([state.p_mw for state in states], dtype=np.float64)
+        q = np.array([state.q_mvar for state in states], dtype=np.float64)
+        self.power_flow.set_injections(p, q, self._load_scale[self._row])
+        self.solution = self.power_flow.solve()
+        return self.solution
+
+    def _network_states(self, solution: Solution) -> list[NetworkState]:
+        clock, elsewhere = self._clock(), solution.vm_pu if self._sees_all else _NOTHING
+        return [
+            NetworkState(
+                solution.converged,
+                solution.vm_pu[area.buses],
+                solution.line_loading[area.lines],
+                solution.trafo_loading[area.trafos],
+                float(solution.p_pcc_mw[part]),
+                float(solution.q_pcc_mvar[part]),
+                tuple(series[self._row].tolist()),
+                clock,
+                elsewhere,
+            )
+            for area, part, series in zip(self._areas, self._parts, self._series, strict=True)
+        ]
+
+    def _clock(self) -> Floats:
+        angle = 2.0 * math.pi * self.hour / 24.0
+        return math.sin(angle), math.cos(angle)
+
+    def _scale_of(self, topology: Topology, part: str) -> NDArray[np.float64]:
+        """What scales a part's loads on every row, (n_rows,) float64."""
+        config = topology.network if part == FEEDER else topology.grids[part].network
+        assert config is not None
+        return self.calendar.column(config.load) * config.load_scale
+
+    def _series_of(self, topology: Topology, grid: str) -> NDArray[np.float64]:
+        """A grid's time series in the order that its agent expects, (n_rows, n_series) float64."""
+        config, calendar = topology.grids[grid], self.calendar
+        own = {
+            "price": calendar.column(config.price),
+            "price_low": calendar.daily_quantile(config.price, 0.25),
+            "price_high": calendar.daily_quantile(config.price, 0.75),
+            "load": calendar.column(config.network.load) * config.network.load_scale,
+        }
+        columns = [own[name] for name in GRID_SERIES]
+        columns += [calendar.column(source) for device in config.devices.values() for source in device.series()]
+        return np.stack(columns, axis=1)
+
+
+def join(topology: Topology) -> CoupledNetwork:
+    """The joint network of a topology, with its devices attached.
+
+    Raises:
+        NetworkError: a network that cannot be built or joined.
+    """
+    parts = [] if topology.network is None else [_part(FEEDER, topology.network, None)]
+    parts += [_part(grid_id, grid.network, grid.connect_at) for grid_id, grid in topology.grids.items()]
+    devices = [Attachment(spec.id, spec.grid, spec.config.bus) for spec in topology.device_specs]
+    return couple(parts, devices)
+
+
+def _part(name: str, config: NetworkConfig, connect_at: str | None) -> Part:
+    return Part(name, find_network(config.kind), config.taps, config.source_vm_pu, connect_at)
