@@ -53,7 +53,7 @@ def launch_main(argv: Sequence[str] | None = None) -> int:
 
 def _texts(command: str) -> dict[str, Any]:
     return {
-        "description": "Play a topology: its agents as processes over ZeroMQ, over an in-memory broker, or centralized.",
+        "description": "Play a topology: agents as processes over ZeroMQ, over an in-memory broker, or centralized.",
         "epilog": f"examples:\n"
         f"  {command} topologies/3mg.yaml\n"
         f"  {command} topologies/3mg.yaml --centralized --episodes 30 --policy random\n"

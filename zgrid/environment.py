@@ -175,7 +175,7 @@ class NetworkedGridEnv(pettingzoo.ParallelEnv[str, Observation, Any]):  # type: 
         if self.render_mode == "ansi":
             return text
         if self.render_mode == "human":
-            print(text)  # noqa: T201 - what "human" means
+            print(text)
         return None
 
     def snapshot(self) -> dict[str, float]:
@@ -184,6 +184,7 @@ class NetworkedGridEnv(pettingzoo.ParallelEnv[str, Observation, Any]):  # type: 
         if outcome is None:
             raise ActionError("no episode is running; call reset() first")
         values: dict[str, float] = {"day": self._day, "hour": self._hour_done()}
+        values |= {f"{agent}.price": price for agent, price in self._world.prices_done().items()}
         for agent, report in zip(self.possible_agents, outcome.reports, strict=True):
             values |= {f"{agent}.{name}": value for name, value in zip(self._terms[agent], report.terms, strict=True)}
         for spec, state in zip(self.topology.device_specs, outcome.states, strict=True):

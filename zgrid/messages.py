@@ -254,7 +254,7 @@ def decode(data: bytes) -> Envelope:
     for check, value in zip(checks, fields, strict=True):
         if not check(value):
             raise MessageError(f"malformed: a field of {kind}")
-    return Envelope(*head, BODIES[kind](*fields))
+    return Envelope._make((*head, BODIES[kind](*fields)))
 
 
 _ARRAY = 1

@@ -166,5 +166,5 @@ def _wait(processes: Sequence[Process], patience_s: float) -> None:
 def _environment() -> dict[str, str]:
     """The environment of a node: this process's import path, and one thread for linear algebra."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    threads = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return {**os.environ, "PYTHONPATH": path, **threads}

@@ -40,7 +40,7 @@ class World:
         self._load_scale = np.stack([self._scale_of(topology, part) for part in self.network.parts], axis=1)
         self._series = tuple(self._series_of(topology, grid) for grid in self.grids)
         self._device_entries = sum(2 + len(device_class(d.config.kind).STATE) for d in topology.device_specs)
-        self._row = 0
+        self._row = self._done = 0
         self.solution: Solution | None = None
 
     @property
@@ -55,13 +55,14 @@ class World:
 
     def begin(self, day: int, states: Sequence[DeviceState]) -> list[NetworkState]:
         """Start an episode on a day of the data: each grid's network as the first step finds it."""
-        self._row = (day % self.calendar.n_days) * self.calendar.steps_per_day
+        self._row = self._done = (day % self.calendar.n_days) * self.calendar.steps_per_day
         self.power_flow.reset()
         return self._network_states(self._solve(states))
 
     def advance(self, states: Sequence[DeviceState]) -> list[NetworkState]:
         """Close a step with what the devices did: each grid's network, and what the next step brings."""
         solution = self._solve(states)
+        self._done = self._row
         self._row = (self._row + 1) % self.calendar.n_rows
         return self._network_states(solution)
 
@@ -97,7 +98,7 @@ class World:
     def state_size(self) -> int:
         """Entries of the global state."""
         net = self.network.net
-        return (
+        return int(
             self._device_entries
             + len(net["bus"])
             + len(net["line"])
@@ -106,6 +107,10 @@ class World:
             + sum(series.shape[1] for series in self._series)
             + len(self._clock())
         )
+
+    def prices_done(self) -> dict[str, float]:
+        """The price of the last step by grid, $/MWh."""
+        return {grid: float(series[self._done, 0]) for grid, series in zip(self.grids, self._series, strict=True)}
 
     def area(self, grid: str) -> Area:
         """The rows and names of a grid's elements in the joint network."""

@@ -52,7 +52,10 @@ class GridAgent:
         self._vertical = _vertical(spec, self._actors)
         self._policy = _policy(spec, self._actors)
         self._horizontal = _horizontal(spec)
+        self._action: Floats | None = None
         self._begin_episode()
+        self._network: NetworkState | None = None
+        self._step, self._round, self._resetting = -1, 0, True
         self._wire()
 
     # ---- what a grid does ------------------------------------------------------------------------------------------
@@ -185,15 +188,14 @@ class GridAgent:
         self._report_channel = channel("report", self.id)
         self._states: Gather[DeviceState] = Gather(self._devices)
         self._peers: Gather[Floats] = Gather(self.spec.weights)
-        self._network: NetworkState | None = None
-        self._step, self._round, self._resetting = -1, 0, True
 
     def _begin_episode(self) -> None:
-        self._action: Floats | None = None
+        self._action = None
         self._last_states: Sequence[DeviceState] = ()
         self._last_network: NetworkState | None = None
         self._observation: FiniteArray = np.zeros(0, dtype=np.float32)
-        self._price, self._market, self._device_series = 0.0, Market(0.0, 0.0, 0.0), [()] * len(self._devices)
+        self._price, self._market = 0.0, Market(0.0, 0.0, 0.0)
+        self._device_series: list[Floats] = [()] * len(self._devices)
 
     def _learn(self, states: Sequence[DeviceState], network: NetworkState) -> None:
         """Keep what a step has shown, and what the coming one brings."""

@@ -33,7 +33,7 @@ class DeviceConfig(BaseModel):
 
 
 class Control(NamedTuple):
-    """One entry of a device's action: scaled from [-1, 1] to [low, high]; ``levels`` > 0 makes it discrete 0..levels-1."""
+    """One entry of a device's action, scaled from [-1, 1] to [low, high]; ``levels`` > 0: to as many equal steps."""
 
     name: str
     low: float

@@ -5,8 +5,9 @@ Only IEEE-exact operations, so one row and a batch agree to the bit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt as _sqrt
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -14,19 +15,13 @@ Value: TypeAlias = Any
 """A float, or a float64 array whose last axis is the devices of a kind."""
 
 
-class Operation(Protocol):
-    """An elementwise function."""
-
-    def __call__(self, *values: Value) -> Value: ...
-
-
 class Elementwise(NamedTuple):
     """The operations beyond + - * / and comparisons that the equations of a device may use."""
 
-    minimum: Operation
-    maximum: Operation
-    where: Operation
-    sqrt: Operation
+    minimum: Callable[[Value, Value], Value]
+    maximum: Callable[[Value, Value], Value]
+    where: Callable[[Value, Value, Value], Value]
+    sqrt: Callable[[Value], Value]
 
 
 def _minimum(a: float, b: float) -> float:

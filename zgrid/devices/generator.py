@@ -104,10 +104,7 @@ class Generator(Device):
         self.stop_cost = self._parameter(lambda c: c.stop_cost)
         self.starts_on = self._parameter(lambda c: OFF if c.commitment else ON)
         count = max(len(c.cost_points) for c in self._configs)
-        self.segments = tuple(
-            (self._parameter(lambda c, k=k: _segment(c, k)[0]), self._parameter(lambda c, k=k: _segment(c, k)[1]))
-            for k in range(count - 1)
-        )
+        self.segments = tuple((self._segment(k, 0), self._segment(k, 1)) for k in range(count - 1))
 
     @classmethod
     def controls(cls, config: Any) -> tuple[Control, ...]:
@@ -164,6 +161,10 @@ class Generator(Device):
         earns = market.price * p > self.cost_per_h(p)
         return p, p * 0.0, m.where(earns, 1.0, 0.0)
 
+    def _segment(self, k: int, entry: int) -> Value:
+        """Slope (entry 0) or width (entry 1) of piece k of every row's cost; 0 where a row has fewer."""
+        return self._parameter(lambda c: c.segments()[k][entry] if k < len(c.segments()) else 0.0)
+
     def _commit(self, status: Value, remaining: Value, on: Value) -> tuple[Value, Value, Value]:
         """The unit's status in this step, the rest of its transition after it, and what switching costs, $."""
         m = self.m
@@ -188,8 +189,3 @@ def _settled(m: Any, status: Value) -> Value:
 def _tangent(power_factor: float | None) -> float:
     """Mvar per MW at the least power factor; -1 where there is none."""
     return -1.0 if power_factor is None else math.sqrt(1.0 - power_factor * power_factor) / power_factor
-
-
-def _segment(config: GeneratorConfig, k: int) -> tuple[float, float]:
-    segments = config.segments()
-    return segments[k] if k < len(segments) else (0.0, 0.0)

@@ -134,7 +134,8 @@ class ZmqBroker(MessageBroker):
             raise BrokerError("ZeroMQ broker: closed")
         if os.getpid() != self._pid:
             raise BrokerError(
-                f"ZeroMQ broker of process {self._pid} used in its forked child {os.getpid()}; make a new environment there"
+                f"ZeroMQ broker of process {self._pid} used in its forked child {os.getpid()}; "
+                f"make a new environment in the child"
             )
 
     def _take(self, frames: list[bytes]) -> Delivery | None:
@@ -153,7 +154,7 @@ class ZmqBroker(MessageBroker):
 
 
 def configure(socket: zmq.Socket[bytes]) -> None:
-    """The options of every socket, node's and proxy's: no loss by high-water mark, bounded sizes and waits, heartbeats."""
+    """The options of every socket, node's and proxy's: nothing dropped, bounded sizes and waits, heartbeats."""
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.LINGER, LINGER_MS)

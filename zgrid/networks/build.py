@@ -45,15 +45,17 @@ def build_tables(tables: NetworkTables) -> Any:
 def _create_trafo(net: Any, bus: dict[str, int], trafo: Trafo) -> None:
     tap = trafo.tap
     # Without tap_changer_type pandapower 3 ignores tap positions without a word.
-    taps = {} if tap is None else dict(
-        tap_side="lv",
-        tap_neutral=tap.neutral,
-        tap_min=tap.low,
-        tap_max=tap.high,
-        tap_step_percent=tap.step_percent,
-        tap_pos=tap.position,
-        tap_changer_type="Ratio",
-    )  # fmt: skip
+    taps: dict[str, Any] = {}
+    if tap is not None:
+        taps = {
+            "tap_side": "lv",
+            "tap_neutral": tap.neutral,
+            "tap_min": tap.low,
+            "tap_max": tap.high,
+            "tap_step_percent": tap.step_percent,
+            "tap_pos": tap.position,
+            "tap_changer_type": "Ratio",
+        }
     pp.create_transformer_from_parameters(
         net,
         bus[trafo.hv_bus],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,10 +95,7 @@ def couple(parts: Sequence[Part], devices: Sequence[Attachment]) -> CoupledNetwo
     Raises:
         NetworkError: a part or device names something that is not there, or a PCC that cannot be metered.
     """
-    net = None
-    for part in parts:
-        own = _prepare(part)
-        net = own if net is None else _merge(net, own)
+    net = functools.reduce(_merge, map(_prepare, parts))
     bus_of = dict(zip(net["bus"]["name"], net["bus"].index, strict=True))
     fused: dict[str, str] = {}
     for part in parts:

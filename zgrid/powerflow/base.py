@@ -43,7 +43,7 @@ class PowerFlow(ABC):
         self._load_p = network.load_p_mw.copy()
         self._load_q = network.load_q_mvar.copy()
 
-    def reset(self) -> None:
+    def reset(self) -> None:  # noqa: B027 - a cold backend has nothing to forget
         """Begin an episode: forget what the last solutions left behind."""
 
     def set_injections(self, device_p_mw: Array, device_q_mvar: Array, load_scale: Array) -> None:

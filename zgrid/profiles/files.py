@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,9 +86,10 @@ def _read_npz_series(path: Path, names: Collection[str]) -> dict[str, Series]:
         return {name: Series(_to_float(path, name, data[name]), dt_h) for name in names}
 
 
-def _to_float(path: Path, name: str, raw: NDArray[np.generic]) -> NDArray[np.float64]:
+def _to_float(path: Path, name: str, raw: NDArray[Any]) -> NDArray[np.float64]:
     if raw.dtype.kind == "u":
-        return raw.astype(np.float64) / np.iinfo(raw.dtype).max
+        full_scale = float(np.iinfo(raw.dtype).max)
+        return np.asarray(raw.astype(np.float64) / full_scale)
     if raw.dtype.kind not in "fi":
         raise ProfileError(f"{path.name}: series {name!r} is not a column of numbers")
     return raw.astype(np.float64)

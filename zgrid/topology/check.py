@@ -10,7 +10,7 @@ from zgrid.devices import device_class
 from zgrid.errors import Finding, NetworkError, ProfileError, UnknownNameError
 from zgrid.networks import Names, find_network
 from zgrid.powerflow import POWER_FLOWS, power_flow_class
-from zgrid.profiles import Calendar, find_file, read_series, series_names
+from zgrid.profiles import Calendar, Series, find_file, read_series, series_names
 from zgrid.topology.schema import GridConfig, NetworkConfig, Topology
 
 
@@ -72,7 +72,7 @@ def load_calendar(topology: Topology) -> Calendar:
     profiles = topology.profiles
     files = [profiles.file] if isinstance(profiles.file, str) else profiles.file
     wanted = topology.series()
-    series = {}
+    series: dict[str, Series] = {}
     for path in (find_file(name, Path.cwd()) for name in files):
         mine = wanted.intersection(series_names(path)) - series.keys()
         read = read_series(path, sorted(mine))

@@ -55,26 +55,26 @@ class Place(NamedTuple):
     family: Family
 
 
-def places(raw: Mapping[str, Any]) -> Iterator[Place]:
+def places(raw: dict[Any, Any]) -> Iterator[Place]:
     """Every place in a raw topology where a kind stands."""
     yield from _places_at(raw, "", _AT_TOP)
-    grids = raw.get("grids")
+    grids: Any = raw.get("grids")
     for grid_id, grid in grids.items() if isinstance(grids, dict) else ():
         if not isinstance(grid, dict):
             continue
         yield from _places_at(grid, f"grids.{grid_id}.", _AT_GRID)
-        devices = grid.get("devices")
+        devices: Any = grid.get("devices")
         for name in devices if isinstance(devices, dict) else ():
             yield Place(devices, name, f"grids.{grid_id}.devices.{name}", DEVICE)
 
 
-def _places_at(holder: Any, prefix: str, families: Mapping[str, Family]) -> Iterator[Place]:
+def _places_at(holder: dict[Any, Any], prefix: str, families: Mapping[str, Family]) -> Iterator[Place]:
     for key, family in families.items():
         if holder.get(key) is not None:
             yield Place(holder, key, prefix + key, family)
 
 
-def settle(raw: Mapping[str, Any]) -> list[Finding]:
+def settle(raw: dict[Any, Any]) -> list[Finding]:
     """Replace every kind's raw mapping by its validated config; what is wrong comes back as findings.
 
     A place that is wrong is filled with an unchecked config, so that the rest of the topology can be looked at too.

@@ -102,9 +102,9 @@ class Topology(_Section):
     network: NetworkConfig | None = Field(
         None, description="the feeder that the grids hang on; none: grids stand alone"
     )
-    power_flow: PowerFlowConfig = PowerFlowConfig()
-    broker: BrokerConfig = BrokerConfig()
-    spaces: SpacesConfig = SpacesConfig()
+    power_flow: PowerFlowConfig = PowerFlowConfig.model_validate({})
+    broker: BrokerConfig = BrokerConfig.model_validate({})
+    spaces: SpacesConfig = SpacesConfig.model_validate({})
     reward: SerializeAsAny[RewardConfig]
     policy: SerializeAsAny[PolicyConfig]
     vertical: SerializeAsAny[ProtocolConfig]

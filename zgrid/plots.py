@@ -1,0 +1,74 @@
+"""Pictures of a run; needs the extra ``plot`` (matplotlib)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from zgrid.topology import Topology
+
+_COLOURS = {"generator": "#b5523b", "renewable": "#e0a526", "storage": "#3b7ea1", "load": "#7a7a7a"}
+_IMPORT, _PRICE, _VOLTAGE = "#4a4a4a", "#7b4ea3", "#2f7d5b"
+
+Rows = Sequence[dict[str, float]]
+
+
+def draw_day(rows: Rows, topology: Topology, path: Path) -> None:
+    """The last whole episode, a column per grid: powers, state of charge, price and voltages, as a PNG."""
+    episode = _last_whole_episode(rows, topology.episode_steps)
+    hours = [k * topology.dt_h for k in range(len(episode))]
+    grids = list(topology.grids)
+    figure = Figure(figsize=(1.5 + 3.6 * len(grids), 8.5), layout="constrained")
+    ratios = {"height_ratios": [3, 1.3, 1.3, 2]}
+    axes = figure.subplots(4, len(grids), sharex=True, sharey="row", squeeze=False, gridspec_kw=ratios)
+    for column, grid in enumerate(grids):
+        top, soc, price, voltage = axes[:, column]
+        top.set_title(grid)
+        _draw_powers(top, hours, episode, topology, grid)
+        _draw_soc(soc, hours, episode, topology, grid)
+        price.step(hours, [row[f"{grid}.price"] for row in episode], where="post", color=_PRICE)
+        _draw_voltage(voltage, hours, episode, topology, grid)
+        voltage.set_xlabel("hour")
+    for axis, label in zip(axes[:, 0], ("power, MW", "state of\ncharge", "price,\n$/MWh", "voltage, pu"), strict=True):
+        axis.set_ylabel(label)
+    for axis in axes.flat:
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    figure.suptitle(f"{topology.name}, day {int(episode[0]['day'])} of the data" if episode else topology.name)
+    figure.savefig(path, dpi=110)
+
+
+def _last_whole_episode(rows: Rows, steps: int) -> Rows:
+    episodes: dict[int, list[dict[str, float]]] = {}
+    for row in rows:
+        episodes.setdefault(int(row["episode"]), []).append(row)
+    whole = [episode for episode in episodes.values() if len(episode) == steps]
+    return (whole or list(episodes.values()) or [[]])[-1]
+
+
+def _draw_powers(axis: Any, hours: Sequence[float], rows: Rows, topology: Topology, grid: str) -> None:
+    for name, device in topology.grids[grid].devices.items():
+        values = [row[f"{grid}.{name}.p_mw"] for row in rows]
+        axis.step(hours, values, where="post", label=name, color=_COLOURS.get(device.kind), linewidth=1.8)
+    imported = [row[f"{grid}.p_pcc_mw"] for row in rows]
+    axis.step(hours, imported, where="post", label="import", color=_IMPORT, linestyle=":", linewidth=1.5)
+    axis.axhline(0.0, color="black", linewidth=0.6)
+
+
+def _draw_soc(axis: Any, hours: Sequence[float], rows: Rows, topology: Topology, grid: str) -> None:
+    for name, device in topology.grids[grid].devices.items():
+        if device.kind == "storage":
+            axis.step(hours, [row[f"{grid}.{name}.soc"] for row in rows], where="post", color=_COLOURS["storage"])
+    axis.set_ylim(0.0, 1.0)
+
+
+def _draw_voltage(axis: Any, hours: Sequence[float], rows: Rows, topology: Topology, grid: str) -> None:
+    low, high = ([row[f"{grid}.{name}"] for row in rows] for name in ("vm_min_pu", "vm_max_pu"))
+    reward = topology.grids[grid].reward or topology.reward
+    axis.fill_between(hours, low, high, step="post", color=_VOLTAGE, alpha=0.55)
+    for limit in (reward.vm_min_pu, reward.vm_max_pu):
+        axis.axhline(limit, color="#c0392b", linewidth=0.8, linestyle="--")
