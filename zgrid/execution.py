@@ -280,8 +280,9 @@ class MessageExecution(Execution):
             self._say(CONTROL, StatsRequest())
         nodes = {f"node:{agent}" for agent in self._remote}
         while not nodes <= port.node_stats.keys():
-            self._wait(begin, "stats", lambda: sorted(nodes - port.node_stats.keys()))
-        sent, size = Counter(self._host.sent), Counter(self._host.sent_bytes)
+            if not self._host.pump(_SLICE_S):
+                self._lose_patience(begin, "stats", sorted(nodes - port.node_stats.keys()))
+        sent, size = self._host.sent(), self._host.sent_bytes()
         refused = self._host.refused()
         for stats in port.node_stats.values():
             sent.update({kind: count for kind, count, _ in stats.sent})
@@ -316,20 +317,18 @@ class MessageExecution(Execution):
 
     def _collect(self, gather: Gather[Any], kind: str) -> list[Any]:
         """Wait until every expected sender has been heard."""
-        if not gather.complete:
-            begin = time.monotonic()
-            while not gather.complete:
-                self._wait(begin, kind, lambda: gather.missing)
+        begin, pump = time.monotonic(), self._host.pump
+        while not gather.complete:
+            if not pump(_SLICE_S):
+                self._lose_patience(begin, kind, gather.missing)
         return gather.values()
 
-    def _wait(self, begin: float, kind: str, missing: Callable[[], Sequence[str]]) -> None:
-        """Take one delivery; when none comes, see whether a node died or patience is over."""
-        if self._host.pump(_SLICE_S):
-            return
+    def _lose_patience(self, begin: float, kind: str, missing: Sequence[str]) -> None:
+        """Nothing came: raise if a node died, or if there is nothing to wait for any longer."""
         self._check_session()
         waited = time.monotonic() - begin
         if self._host.broker.ALONE or waited > self._topology.broker.step_timeout_s:
-            raise StepTimeout(self._step, kind, missing(), waited)
+            raise StepTimeout(self._step, kind, missing, waited)
 
     def _check_session(self) -> None:
         if self._session is not None:

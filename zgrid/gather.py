@@ -20,6 +20,7 @@ class Gather(Generic[T]):
     def __init__(self, expected: Iterable[str]) -> None:
         self.expected = tuple(expected)
         self._senders = frozenset(self.expected)
+        self._count = len(self.expected)
         self._open = (0, 0)
         self._values: dict[str, T] = {}
         self._early: dict[tuple[int, int], dict[str, T]] = {}
@@ -50,7 +51,7 @@ class Gather(Generic[T]):
     @property
     def complete(self) -> bool:
         """Whether every expected sender has been heard for the open step and round."""
-        return len(self._values) == len(self.expected)
+        return len(self._values) == self._count
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from zgrid.messages import ENV, KIND, Body, Envelope, Failure, channel
-from zgrid.messaging import Delivery, MessageBroker
+from zgrid.messages import ENV, Body, Envelope, Failure, channel
+from zgrid.messaging import MessageBroker
 from zgrid.post import Post
 
 
@@ -36,46 +36,55 @@ class Host:
         self.run = run
         self.incarnation = incarnation
         self.receivers: list[Receiver] = []
-        self.sent: Counter[str] = Counter()
-        self.sent_bytes: Counter[str] = Counter()
-        self._routes: defaultdict[str, list[tuple[Receiver, str]]] = defaultdict(list)
-        self._sequence: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._routes: dict[str, list[tuple[Receiver, str]]] = {}
+        self._sequence: dict[tuple[str, str], int] = {}
+        self._bytes: Counter[str] = Counter()
 
     def add(self, receiver: Receiver) -> None:
         """Host a receiver: subscribe to what it hears."""
         self.receivers.append(receiver)
         for name, sender in receiver.hears.items():
-            self._routes[name].append((receiver, sender))
+            self._routes.setdefault(name, []).append((receiver, sender))
             self.broker.subscribe(name)
 
     def send(self, sender: str, to: str, step: int, round: int, body: Body) -> None:
         """Publish one body."""
         key = (sender, to)
-        sequence = self._sequence[key]
+        sequence = self._sequence.get(key, 0)
         self._sequence[key] = sequence + 1
         envelope = Envelope(sender, self.run, self.incarnation, sequence, step, round, time.time_ns(), body)
         size = self.broker.publish(to, envelope)
-        kind = KIND[type(body)]
-        self.sent[kind] += 1
         if size:
-            self.sent_bytes[kind] += size
+            self._bytes[to] += size
 
     def pump(self, timeout_s: float) -> bool:
-        """Take one delivery from the broker to its receivers; False if none came in time."""
+        """Take one delivery from the broker to everybody here who hears its channel; False if none came in time."""
         delivery = self.broker.poll(timeout_s)
         if delivery is None:
             return False
-        self.deliver(delivery)
-        return True
-
-    def deliver(self, delivery: Delivery) -> None:
-        """Hand a delivery to everybody here who hears its channel from that sender."""
         name, envelope = delivery
         for receiver, sender in self._routes.get(name, ()):
             if sender and sender != envelope.sender:
                 receiver.refused[f"stranger {envelope.sender}"] += 1
-                continue
-            self._hand(receiver, envelope)
+            elif receiver.id == ENV:
+                receiver.receive(envelope)
+            else:
+                self._let_act(receiver, envelope)
+        return True
+
+    def sent(self) -> Counter[str]:
+        """Messages sent so far, by the kind of their channel."""
+        total: Counter[str] = Counter()
+        for (_, to), count in self._sequence.items():
+            total[to.partition("/")[0]] += count
+        return total
+
+    def sent_bytes(self) -> Counter[str]:
+        """Bytes sent so far, by the kind of their channel; nothing where the broker does not encode."""
+        total: Counter[str] = Counter()
+        for to, size in self._bytes.items():
+            total[to.partition("/")[0]] += size
+        return total
 
     def refused(self) -> Counter[str]:
         """What broker and receivers refused, by cause."""
@@ -84,17 +93,12 @@ class Host:
             total.update(receiver.refused)
         return total
 
-    def _hand(self, receiver: Receiver, envelope: Envelope) -> None:
-        """Let a receiver act. An agent that raises is told to the env, which raises it there; the node lives on."""
-        if receiver.id == ENV:
-            receiver.receive(envelope)
-            return
+    def _let_act(self, receiver: Receiver, envelope: Envelope) -> None:
+        """Hand on, and send the answers. An agent that raises is told to the env, which raises it; the node lives."""
         try:
-            posts = list(receiver.receive(envelope))
+            for to, step, round, body in receiver.receive(envelope):
+                self.send(receiver.id, to, step, round, body)
         except Exception as error:  # noqa: BLE001 - agents are users' code; whatever they raise is told, not lost
             cause = f"{type(error).__name__}: {error}"
             failure = Failure(receiver.id, envelope.step, cause, traceback.format_exc())
             self.send(receiver.id, channel("failure", ENV), envelope.step, 0, failure)
-            return
-        for to, step, round, body in posts:
-            self.send(receiver.id, to, step, round, body)

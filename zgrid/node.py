@@ -58,7 +58,8 @@ class Steward:
     def _stats(self) -> NodeStats:
         host = self.host
         assert host is not None
-        sent = tuple((kind, count, host.sent_bytes[kind]) for kind, count in sorted(host.sent.items()))
+        size = host.sent_bytes()
+        sent = tuple((kind, count, size[kind]) for kind, count in sorted(host.sent().items()))
         return NodeStats(self.id, sent, tuple((cause, n, 0) for cause, n in sorted(host.refused().items())))
 
 

@@ -234,16 +234,16 @@ def observation(states: Sequence[DeviceState], network: NetworkState, told: Floa
 
     Powers in MW and Mvar, voltages and loadings in pu (dead: 0), prices in 100 $/MWh.
     """
-    devices: list[float] = []
+    known: list[float] = []
     for state in states:
-        devices += (state.p_mw, state.q_mvar, *state.state)
+        known += (state.p_mw, state.q_mvar, *state.state)
     price, low, high, *rest = network.series
-    market = (price * 0.01, low * 0.01, high * 0.01)
-    around = (network.p_pcc_mw, network.q_pcc_mvar, *market, *rest, *network.clock, *told)
+    known += (price * 0.01, low * 0.01, high * 0.01, *rest, *network.clock, *told)
+    known += (network.p_pcc_mw, network.q_pcc_mvar)
     loading = np.concatenate((network.line_loading, network.trafo_loading)) * 0.01
-    raw = np.concatenate((devices, network.vm_pu, loading, around, network.elsewhere))
+    raw = np.concatenate((known, network.vm_pu, loading, network.elsewhere))
     raw[np.isnan(raw)] = 0.0
-    seen = np.minimum(np.maximum(raw, -OBSERVATION_LIMIT), OBSERVATION_LIMIT).astype(np.float32)
+    seen: FiniteArray = np.minimum(np.maximum(raw, -OBSERVATION_LIMIT), OBSERVATION_LIMIT).astype(np.float32)
     seen.flags.writeable = False
     return seen
 

@@ -74,14 +74,15 @@ class GridSpec:
         for device in self.devices:
             entries = ("p_mw", "q_mvar", *(f"state.{name}" for name in device_class(device.config.kind).STATE))
             names += [f"{device.id}.{entry}" for entry in entries]
-        names += [f"vm_pu[{bus}]" for bus in buses]
-        names += [f"loading_pu[{name}]" for name in (*lines, *trafos)]
-        names += ["p_pcc_mw", "q_pcc_mvar", *(f"{name}_per_100" for name in GRID_SERIES[:3]), "load_pu"]
+        names += [*(f"{name}_per_100" for name in GRID_SERIES[:3]), "load_pu"]
         for device in self.devices:
             names += [f"{device.id}.series.{name}" for name in device_class(device.config.kind).SERIES]
         names += ["hour_sin", "hour_cos"]
         if self.horizontal is not None and self.weights:
             names += list(horizontal_class(self.horizontal.kind).RESULT)
+        names += ["p_pcc_mw", "q_pcc_mvar"]
+        names += [f"vm_pu[{bus}]" for bus in buses]
+        names += [f"loading_pu[{name}]" for name in (*lines, *trafos)]
         return (*names, *(f"vm_pu[{bus}]" for bus in elsewhere))
 
 

@@ -42,7 +42,10 @@ class Control(NamedTuple):
 
     def scale(self, action: float) -> float:
         """The setpoint entry for an action, which is clipped to [-1, 1]; discrete ones fall into equal bins."""
-        action = min(max(action, -1.0), 1.0)
+        if action < -1.0:
+            action = -1.0
+        elif action > 1.0:
+            action = 1.0
         if self.levels == 0:
             return self.low + (action + 1.0) * 0.5 * (self.high - self.low)
         level = min(int((action + 1.0) * 0.5 * self.levels), self.levels - 1)
@@ -129,10 +132,6 @@ class Device(ABC):
         if self.m is FLOATS:
             return float(get(self._configs[0]))
         return np.array([get(config) for config in self._configs], dtype=np.float64)
-
-    def _clip(self, value: Value, low: Value, high: Value) -> Value:
-        """``value`` within [low, high]; where the two cross, ``high`` wins."""
-        return self.m.minimum(self.m.maximum(value, low), high)
 
     def _circle(self, s_rated_mva: Value, p_mw: Value) -> Value:
         """The reactive power left beside ``p_mw`` in the apparent-power circle: sqrt(s^2 - p^2), in Mvar."""

@@ -16,10 +16,14 @@ Value: TypeAlias = Any
 
 
 class Elementwise(NamedTuple):
-    """The operations beyond + - * / and comparisons that the equations of a device may use."""
+    """The operations beyond + - * / and comparisons that the equations of a device may use.
+
+    ``clip(value, low, high)`` keeps a value within [low, high]; where the two cross, ``high`` wins.
+    """
 
     minimum: Callable[[Value, Value], Value]
     maximum: Callable[[Value, Value], Value]
+    clip: Callable[[Value, Value, Value], Value]
     where: Callable[[Value, Value, Value], Value]
     sqrt: Callable[[Value], Value]
 
@@ -36,5 +40,14 @@ def _where(condition: bool, a: float, b: float) -> float:
     return a if condition else b
 
 
-FLOATS = Elementwise(_minimum, _maximum, _where, _sqrt)
-ARRAYS = Elementwise(np.minimum, np.maximum, np.where, np.sqrt)
+def _clip(value: float, low: float, high: float) -> float:
+    raised = value if value >= low else low
+    return raised if raised <= high else high
+
+
+def _clip_arrays(value: Value, low: Value, high: Value) -> Value:
+    return np.minimum(np.maximum(value, low), high)
+
+
+FLOATS = Elementwise(_minimum, _maximum, _clip, _where, _sqrt)
+ARRAYS = Elementwise(np.minimum, np.maximum, _clip_arrays, np.where, np.sqrt)

@@ -127,12 +127,12 @@ class Generator(Device):
         m = self.m
         status, remaining, switching_cost = self._commit(state[1], state[2], setpoint[2])
         on = status == ON
-        asked = self._clip(setpoint[0], self.p_min, self.p_max)
-        running = self._clip(asked, state[0] - self.ramp_mw, state[0] + self.ramp_mw)
+        asked = self.m.clip(setpoint[0], self.p_min, self.p_max)
+        running = self.m.clip(asked, state[0] - self.ramp_mw, state[0] + self.ramp_mw)
         p = m.where(on, running, 0.0)
         q_limit = m.minimum(self._circle(self.s_rated, p), p * self.q_per_p)
         q_limit = m.where(self.q_per_p < 0.0, self._circle(self.s_rated, p), q_limit)
-        q = self._clip(setpoint[1], m.maximum(self.q_min, -q_limit), m.minimum(self.q_max, q_limit))
+        q = self.m.clip(setpoint[1], m.maximum(self.q_min, -q_limit), m.minimum(self.q_max, q_limit))
         q = m.where(on, q, 0.0)
         cost = m.where(on, self.cost_per_h(p) * self.dt_h, 0.0) + switching_cost
         violation = m.where(on, self._shortfall(asked - p, setpoint[1] - q, self.s_rated), 0.0)
@@ -143,7 +143,7 @@ class Generator(Device):
         cost = (self.a * p_mw + self.b) * p_mw + self.c
         above = p_mw - self.p_min
         for slope, width in self.segments:
-            cost = cost + slope * self._clip(above, 0.0, width)
+            cost = cost + slope * self.m.clip(above, 0.0, width)
             above = above - width
         return cost
 
@@ -157,7 +157,7 @@ class Generator(Device):
             for slope, width in self.segments:
                 stacked = stacked + m.where(slope <= market.price, width, 0.0)
             p = m.where(self.segments[0][1] > 0.0, stacked, p)
-        p = self._clip(p, self.p_min, self.p_max)
+        p = self.m.clip(p, self.p_min, self.p_max)
         earns = market.price * p > self.cost_per_h(p)
         return p, p * 0.0, m.where(earns, 1.0, 0.0)
 

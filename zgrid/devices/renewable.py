@@ -66,9 +66,9 @@ class Renewable(Device):
         self, state: tuple[Value, ...], setpoint: tuple[Value, ...], series: tuple[Value, ...]
     ) -> tuple[tuple[Value, ...], Effect]:
         available = self._available(series[0])
-        p = self._clip(setpoint[0], 0.0, available)
+        p = self.m.clip(setpoint[0], 0.0, available)
         q_limit = self._circle(self.s_rated, p)
-        q = self._clip(setpoint[1], -q_limit, q_limit)
+        q = self.m.clip(setpoint[1], -q_limit, q_limit)
         cost = self.curtailment_cost * (available - p) * self.dt_h
         return (available,), Effect(p, q, cost, self._shortfall(0.0, setpoint[1] - q, self.s_rated))
 
@@ -79,5 +79,5 @@ class Renewable(Device):
         return p, p * 0.0
 
     def _available(self, availability: Value) -> Value:
-        share = self.m.where(self.ignores_weather > 0.0, 1.0, self._clip(availability, 0.0, 1.0))
+        share = self.m.where(self.ignores_weather > 0.0, 1.0, self.m.clip(availability, 0.0, 1.0))
         return share * self.p_max

@@ -76,13 +76,13 @@ class Storage(Device):
         m, dt, soc = self.m, self.dt_h, state[0]
         most_out = m.maximum(soc - self.soc_min, 0.0) * self.capacity * self.eta_discharge / dt
         most_in = m.maximum(self.soc_max - soc, 0.0) * self.capacity / (self.eta_charge * dt)
-        asked = self._clip(setpoint[0], -self.p_max, self.p_max)
-        p = self._clip(asked, -most_in, most_out)
+        asked = self.m.clip(setpoint[0], -self.p_max, self.p_max)
+        p = self.m.clip(asked, -most_in, most_out)
         out, into = m.maximum(p, 0.0), m.maximum(-p, 0.0)
         change = (into * self.eta_charge - out / self.eta_discharge) * dt / self.capacity
-        soc = self._clip(soc + change, self.soc_min, self.soc_max)
+        soc = self.m.clip(soc + change, self.soc_min, self.soc_max)
         q_limit = self._circle(self.s_rated, p)
-        q = self._clip(setpoint[1], -q_limit, q_limit)
+        q = self.m.clip(setpoint[1], -q_limit, q_limit)
         cost = self.wear_cost * (out + into) * dt
         return (soc,), Effect(p, q, cost, self._shortfall(asked - p, setpoint[1] - q, self.s_rated))
 
@@ -94,4 +94,4 @@ class Storage(Device):
         p = m.where(market.price >= market.high, pays, m.where(market.price <= market.low, -pays, 0.0))
         most_out = m.maximum(state[0] - self.soc_min, 0.0) * self.capacity * self.eta_discharge / self.dt_h
         most_in = m.maximum(self.soc_max - state[0], 0.0) * self.capacity / (self.eta_charge * self.dt_h)
-        return self._clip(p, -most_in, most_out), p * 0.0
+        return self.m.clip(p, -most_in, most_out), p * 0.0

@@ -1,0 +1,35 @@
+"""A power flow that solves nothing, to measure everything else."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from zgrid.networks.couple import CoupledNetwork
+from zgrid.powerflow import PowerFlow, Solution
+
+
+class FlatPowerFlow(PowerFlow):
+    """The same flat solution each time: 1 pu, no load."""
+
+    def __init__(self, network: CoupledNetwork) -> None:
+        super().__init__(network)
+        net, parts = network.net, len(network.parts)
+        self._solution = Solution(
+            True,
+            np.ones(len(net["bus"])),
+            np.zeros(len(net["bus"])),
+            np.full(len(net["line"]), 10.0),
+            np.full(len(net["trafo"]), 10.0),
+            np.zeros(parts),
+            np.zeros(parts),
+            "flat",
+        )
+
+    def solve(self) -> Solution:
+        return self._solution
+
+    def to_pandapower(self) -> Any:
+        return copy.deepcopy(self.network.net)
