@@ -83,7 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         topology = load(arguments.file, _overrides(arguments))
         plan = Plan(arguments.episodes, arguments.steps, topology.seed, arguments.out)
-        launch(topology, plan, ConsoleView(topology, quiet=arguments.quiet))
+        source = " ".join([arguments.file, *(f"--set '{setting}'" for setting in arguments.set)])
+        launch(topology, plan, ConsoleView(topology, quiet=arguments.quiet), source)
     except TopologyError as error:
         return _tell(str(error), BAD_INPUT)
     except ZgridError as error:

@@ -26,15 +26,17 @@ class Terminated(BaseException):
     """SIGTERM came."""
 
 
-def launch(topology: Topology, plan: Plan, view: ConsoleView) -> dict[str, Any]:
-    """Play the plan and show it; the summary.
+def launch(topology: Topology, plan: Plan, view: ConsoleView, source: str = "FILE") -> dict[str, Any]:
+    """Play the plan and show it; the summary. ``source`` is how the topology was named on the command line.
 
     Raises:
         ZgridError: the run failed; everything that was started has ended.
         Terminated: SIGTERM came; likewise.
     """
     with _sigterm_raises(), view:
-        return _launch_nodes(topology, plan, view) if topology.mode == "zmq" else _play_here(topology, plan, view)
+        if topology.mode == "zmq":
+            return _launch_nodes(topology, plan, view, source)
+        return _play_here(topology, plan, view)
 
 
 def _play_here(topology: Topology, plan: Plan, view: ConsoleView) -> dict[str, Any]:
@@ -49,9 +51,9 @@ def _play_here(topology: Topology, plan: Plan, view: ConsoleView) -> dict[str, A
         env.close()
 
 
-def _launch_nodes(topology: Topology, plan: Plan, view: ConsoleView) -> dict[str, Any]:
+def _launch_nodes(topology: Topology, plan: Plan, view: ConsoleView, source: str) -> dict[str, Any]:
     """Start proxy, env node and agent nodes, and relay what the env node tells."""
-    session = Session(topology)
+    session = Session(topology, source)
     try:
         address = session.start_proxy()
         env = session.spawn(ENV_NODE, "nodes.env", _env_arguments(plan, address), stdout=subprocess.PIPE)

@@ -165,10 +165,10 @@ def write(out: Path, summary: Mapping[str, Any], rows: list[dict[str, float]], e
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["episode", "step"])
         writer.writeheader()
         writer.writerows(rows)
-    files = ["summary.json", "steps.csv"]
+    files = [str(out / "summary.json"), str(out / "steps.csv")]
     try:
         from zgrid.plots import draw_day
     except ImportError:
         return files
     draw_day(rows, env.topology, out / "day.png")
-    return [*files, "day.png"]
+    return [*files, str(out / "day.png")]

@@ -49,8 +49,10 @@ class Session:
     however it ends.
     """
 
-    def __init__(self, topology: Topology) -> None:
+    def __init__(self, topology: Topology, source: str = "FILE") -> None:
+        """``source`` is how the topology was named on a command line, to tell what to type elsewhere."""
         self.topology = topology
+        self._source = source
         self.processes: dict[str, Process] = {}
         self._pid = os.getpid()
         self._json = topology.model_dump_json()
@@ -124,7 +126,7 @@ class Session:
     def command(self, agent: str) -> str:
         """What to type on another machine to start an agent."""
         kind = "grid" if agent in self.topology.grids else "device"
-        return f"python -m nodes.{kind} FILE {agent} --connect {self.address}"
+        return f"python -m nodes.{kind} {self._source} {agent} --connect {self.address}"
 
     def stop(self) -> None:
         """End all processes: those that were told to leave get a moment, then SIGTERM, then SIGKILL."""

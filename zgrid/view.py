@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -202,23 +202,30 @@ def _state_cells(name: str, states: Mapping[str, str], ready: set[str]) -> tuple
 
 
 def _grid_table(summary: Mapping[str, Any]) -> Table:
+    """A column per grid, and their sum."""
     grids = summary["grids"]
-    terms = list(dict.fromkeys(name for grid in grids.values() for name in grid["terms"]))
-    shown = [name for name in terms if any(abs(grid["terms"].get(name, 0.0)) > 0.0 for grid in grids.values())]
     table = Table(title=f"{summary['steps']} steps, {summary['episodes']} episodes", title_justify="left")
-    table.add_column("grid")
-    table.add_column("policy")
-    for name in ("return $", *(_heading(name) for name in shown), "violations", "diverged"):
+    table.add_column("")
+    for name in (*grids, "all"):
         table.add_column(name, justify="right")
-    for name, grid in grids.items():
-        cells = [f"{grid['terms'].get(term, 0.0):,.2f}" for term in shown]
-        counts = [f"{grid['violation_steps']} steps", f"{grid['diverged_steps']}"]
-        table.add_row(name, grid["policy"], f"{grid['return']:,.2f}", *cells, *counts)
+    table.add_row("policy", *(grid["policy"] for grid in grids.values()), "")
+    _add_sum(table, "return, $", [grid["return"] for grid in grids.values()])
+    for term in dict.fromkeys(name for grid in grids.values() for name in grid["terms"]):
+        _add_sum(table, _heading(term), [grid["terms"].get(term, 0.0) for grid in grids.values()])
+    for key, heading in (("violation_steps", "violation steps"), ("diverged_steps", "diverged steps")):
+        counts = [grid[key] for grid in grids.values()]
+        table.add_row(heading, *(str(count) for count in counts), str(sum(counts)))
     return table
 
 
+def _add_sum(table: Table, heading: str, values: Sequence[float]) -> None:
+    if any(abs(value) >= 0.005 for value in values):
+        table.add_row(heading, *(f"{value:,.2f}" for value in (*values, sum(values))))
+
+
 def _heading(term: str) -> str:
-    return term.removesuffix("_cost") + " $" if term.endswith("_cost") else term.replace("_", " ")
+    """A term of the reward as a row's heading."""
+    return term.removesuffix("_cost") + ", $" if term.endswith("_cost") else term.replace("_", " ")
 
 
 def _run_table(summary: Mapping[str, Any]) -> Table:
