@@ -8,13 +8,20 @@ import sys
 from collections.abc import Sequence
 
 from nodes.common import parser, run, topology_of
+from zgrid.lifeline import read_topology_line, watch_parent
 from zgrid.messaging import Address, run_proxy
 
 
 def _main(arguments: argparse.Namespace) -> None:
-    broker = topology_of(arguments).broker
-    ports = broker.ports if arguments.ports is None else arguments.ports
-    run_proxy(broker.host, ports, _tell_parent if arguments.file == "-" else _tell_person)
+    if arguments.file == "-":
+        broker = json.loads(read_topology_line())[
+            "broker"
+        ]  # checked by the parent; the rest is not the proxy's concern
+        watch_parent()
+        run_proxy(broker["host"], broker["ports"], _tell_parent)
+    else:
+        config = topology_of(arguments).broker
+        run_proxy(config.host, arguments.ports or config.ports, _tell_person)
 
 
 def _tell_parent(address: Address) -> None:

@@ -8,12 +8,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zgrid.errors import TopologyError, ZgridError
 from zgrid.lifeline import read_topology_line, watch_parent
 from zgrid.messaging import Address
-from zgrid.topology import Topology, load, parse_overrides
+
+if TYPE_CHECKING:
+    from zgrid.topology import Topology
 
 BAD_INPUT = 2
 FAILED = 1
@@ -46,6 +48,8 @@ def topology_of(arguments: argparse.Namespace) -> Topology:
     Raises:
         TopologyError: it cannot run.
     """
+    from zgrid.topology import load, parse_overrides  # the proxy starts sooner without
+
     if arguments.file == "-":
         raw: dict[str, Any] = json.loads(read_topology_line())
         watch_parent()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from zgrid.agents import DeviceAgent, GridAgent
-from zgrid.errors import AgentError, LostMessageError, StartTimeout, StepTimeout
+from zgrid.errors import AgentError, LostMessageError, NodeDiedError, StartTimeout, StepTimeout
 from zgrid.gather import TAKEN, Gather
 from zgrid.host import Host
 from zgrid.messages import (
@@ -47,7 +47,7 @@ from zgrid.world import World
 T = TypeVar("T")
 
 _SLICE_S = 0.2
-_STOP_S = 2.0
+_STOP_S = 1.0
 _LATENCIES = 10_000
 
 
@@ -344,6 +344,10 @@ class MessageExecution(Execution):
         if not self._remote:
             return
         if self._session is not None:
+            try:
+                self._session.check()
+            except NodeDiedError:
+                return  # without that node the others may never hear it; the session ends them
             self._session.let_go()
         self._say(CONTROL, Stop())
         deadline = time.monotonic() + _STOP_S

@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -108,6 +108,8 @@ def _follow(session: Session, env: Process, view: ConsoleView) -> dict[str, Any]
             session.let_go()
             summary: dict[str, Any] = value
             return summary
+    with suppress(subprocess.TimeoutExpired):
+        env.popen.wait(_LOOK_S)
     session.check()
     raise ZgridError(f"the env node ended without a result; its last lines:\n{env.tail()}")
 

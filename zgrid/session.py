@@ -22,7 +22,7 @@ PROXY = "broker"
 _PROXY_START_S = 20.0
 _TAIL_BYTES = 4000
 _TAIL_LINES = 12
-_LEAVE_S, _TERM_S, _KILL_S = 1.5, 1.0, 1.0
+_LEAVE_S, _TERM_S, _KILL_S = 1.0, 1.0, 1.0
 
 
 @dataclass(slots=True)

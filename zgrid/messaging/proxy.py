@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import zmq
 
@@ -10,7 +10,7 @@ from zgrid.errors import BrokerError
 from zgrid.messaging.zmq_broker import Address, configure
 
 
-def run_proxy(host: str, ports: tuple[int, int] | None, bound: Callable[[Address], None]) -> None:
+def run_proxy(host: str, ports: Sequence[int] | None, bound: Callable[[Address], None]) -> None:
     """Bind, tell ``bound`` where, and forward until the process ends.
 
     Raises:
