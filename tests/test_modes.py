@@ -196,7 +196,9 @@ def test_agents_in_distributed_mode_hold_no_network_object() -> None:
         for agent in env._execution.agents.values():  # type: ignore[union-attr]
             for thing in reachable(agent):
                 module = type(thing).__module__
-                assert not module.startswith(("pandapower", "pandas", "zgrid.networks", "zgrid.powerflow", "zgrid.world"))
+                assert not module.startswith(
+                    ("pandapower", "pandas", "zgrid.networks", "zgrid.powerflow", "zgrid.world")
+                )
 
 
 def reachable(root: Any) -> Iterator[Any]:

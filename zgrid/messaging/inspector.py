@@ -19,7 +19,7 @@ class Inspector:
         self._refused = refused
         self._run = run
         self._incarnation: dict[str, int] = {}
-        self._next: dict[tuple[str, str], int] = {}
+        self._next: dict[tuple[str, str], tuple[int, int]] = {}
 
     def adopt(self, run: str) -> None:
         """Belong to this run, unless to one already."""
@@ -32,24 +32,29 @@ class Inspector:
         Raises:
             LostMessageError: the sender's sequence on this channel has a gap.
         """
-        sender, run, incarnation, sequence = envelope[:4]
+        sender, run, incarnation, sequence, *_ = envelope
+        key = (sender, channel)
+        if run == self._run and self._next.get(key) == (incarnation, sequence):
+            self._next[key] = (incarnation, sequence + 1)
+            return True
+        return self._judge(key, run, incarnation, sequence)
+
+    def _judge(self, key: tuple[str, str], run: str, incarnation: int, sequence: int) -> bool:
+        """Whether to hand on what is not simply the next in line."""
+        sender, channel = key
         if run != self._run and self._run is not None:
             return self.refuse("other_run", sender)
         known = self._incarnation.get(sender, -1)
         if incarnation < known:
             return self.refuse("old_incarnation", sender)
-        key = (sender, channel)
-        if incarnation > known:
-            self._incarnation[sender] = incarnation
-            for other in [other for other in self._next if other[0] == sender]:
-                del self._next[other]
-        expected = self._next.get(key, sequence)
-        if sequence < expected:
+        self._incarnation[sender] = incarnation
+        expected = self._next.get(key, (incarnation, sequence))
+        if expected[0] == incarnation and sequence < expected[1]:
             return self.refuse("duplicate", sender)
-        self._next[key] = sequence + 1
-        if sequence > expected:
+        self._next[key] = (incarnation, sequence + 1)
+        if expected[0] == incarnation and sequence > expected[1]:
             self._refused[f"gap {sender}"] += 1
-            raise LostMessageError(sender, channel, expected, sequence)
+            raise LostMessageError(sender, channel, expected[1], sequence)
         return True
 
     def refuse(self, cause: str, sender: str = "") -> bool:

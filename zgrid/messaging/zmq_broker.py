@@ -62,12 +62,13 @@ class ZmqBroker(MessageBroker):
         self._context = zmq.Context()
         self._pub = self._connect(zmq.PUB, address.publish_port)
         self._sub = self._connect(zmq.SUB, address.subscribe_port)
-        self._timeout_ms = -2
+        self._timeout_s = -1.0
 
     def publish(self, channel: str, envelope: Envelope) -> int:
         self._check()
         body = encode(envelope)
-        self._pub.send_multipart((channel.encode(), body))
+        self._pub.send(channel.encode(), zmq.SNDMORE)
+        self._pub.send(body)
         return len(body)
 
     def subscribe(self, channel: str) -> None:
@@ -76,10 +77,9 @@ class ZmqBroker(MessageBroker):
 
     def poll(self, timeout_s: float) -> Delivery | None:
         self._check()
-        timeout_ms = max(0, round(timeout_s * 1000.0))
-        if timeout_ms != self._timeout_ms:
-            self._timeout_ms = timeout_ms
-            self._sub.setsockopt(zmq.RCVTIMEO, timeout_ms)
+        if timeout_s != self._timeout_s:
+            self._timeout_s = timeout_s
+            self._sub.setsockopt(zmq.RCVTIMEO, max(0, round(timeout_s * 1000.0)))
         while True:
             try:
                 frames = self._sub.recv_multipart()
@@ -105,7 +105,7 @@ class ZmqBroker(MessageBroker):
             self.publish(probing, Envelope(me, "", 0, sequence, 0, 0, time.time_ns(), Probe(me)))
             sequence += 1
             self._sub.setsockopt(zmq.RCVTIMEO, round(_PROBE_EVERY_S * 1000.0))
-            self._timeout_ms = -2
+            self._timeout_s = -1.0
             try:
                 frames = self._sub.recv_multipart()
             except zmq.Again:
