@@ -83,7 +83,6 @@ def test_an_early_message_waits_over_several_steps() -> None:
     assert gather.missing == ("mg_2", "mg_10")
 
 
-@pytest.mark.xfail(strict=True, reason="a new Gather stands open at step 0, and open(0) drops what came before")
 def test_a_message_that_comes_before_the_first_step_0_is_opened_waits() -> None:
     gather: Gather[str] = Gather(SENDERS)
     assert gather.add("mg_1", "early", 0) == TAKEN

@@ -190,7 +190,6 @@ def test_observation_keeps_single_precision() -> None:
     assert decode(encode(envelope(EXAMPLES["report"]))).body.observation.dtype == np.float32
 
 
-@pytest.mark.xfail(strict=True, reason="encode writes the bytes of a big-endian array as they are")
 def test_a_big_endian_array_comes_back_with_its_values() -> None:
     body = Report(0.0, (), np.array([1.0, 2.0], dtype=">f8"))
     assert decode(encode(envelope(body))).body.observation.tolist() == [1.0, 2.0]
@@ -211,7 +210,6 @@ def test_another_version_is_refused(version: Any) -> None:
         decode(pack(frame("reset", version=version)))
 
 
-@pytest.mark.xfail(strict=True, reason="the version is compared by !=, which an array answers with an array")
 @pytest.mark.parametrize("version", [np.zeros(2), np.zeros(0)])
 def test_an_array_as_version_is_refused(version: Any) -> None:
     with pytest.raises(MessageError):
@@ -222,7 +220,7 @@ def test_an_array_as_version_is_refused(version: Any) -> None:
 def test_an_unknown_kind_is_refused(kind: Any) -> None:
     raw = frame("reset")
     raw[1] = kind
-    with pytest.raises(MessageError, match="unknown kind"):
+    with pytest.raises(MessageError, match=r"kind|malformed"):
         decode(pack(raw))
 
 
@@ -239,8 +237,14 @@ def test_a_wrong_number_of_fields_is_refused(kind: str) -> None:
 @pytest.mark.parametrize("length", [0, 1, 9, 11])
 def test_a_wrong_number_of_envelope_entries_is_refused(length: int) -> None:
     raw = (frame("reset") * 2)[:length]
-    with pytest.raises(MessageError, match="10 entries"):
+    with pytest.raises(MessageError, match="malformed"):
         decode(pack(raw))
+
+
+@pytest.mark.parametrize("ten", [b"\x01" * 10, "1" * 10, np.ones(10), dict.fromkeys("0123456789", 1)])
+def test_ten_of_something_else_are_no_envelope(ten: Any) -> None:
+    with pytest.raises(MessageError):
+        decode(pack(ten))
 
 
 @pytest.mark.parametrize(("kind", "k"), FIELDS)
@@ -352,7 +356,6 @@ def test_a_value_without_place_in_a_message_cannot_be_encoded(body: Any) -> None
         encode(envelope(body))
 
 
-@pytest.mark.xfail(strict=True, reason="KIND[type(body)] raises KeyError inside encode")
 def test_something_that_is_no_body_cannot_be_encoded() -> None:
     with pytest.raises(MessageError):
         encode(envelope((1.0,)))

@@ -95,7 +95,6 @@ def test_a_malformed_plug_in_name_is_refused(name: str) -> None:
         resolve("device kind", name, TABLE)
 
 
-@pytest.mark.xfail(strict=True, reason="import_module raises ValueError or TypeError for an empty or relative module")
 @pytest.mark.parametrize("name", [":FuelCell", ".cells:FuelCell"])
 def test_a_plug_in_without_an_absolute_module_is_refused(name: str) -> None:
     with pytest.raises(UnknownNameError, match="device kind"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         topology = load(arguments.file, _overrides(arguments))
         plan = Plan(arguments.episodes, arguments.steps, topology.seed, arguments.out)
-        source = " ".join([arguments.file, *(f"--set '{setting}'" for setting in arguments.set)])
+        source = " ".join([arguments.file, *(f"--set {shlex.quote(setting)}" for setting in arguments.set)])
         launch(topology, plan, ConsoleView(topology, quiet=arguments.quiet), source)
     except TopologyError as error:
         return _tell(str(error), BAD_INPUT)

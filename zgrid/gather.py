@@ -21,7 +21,7 @@ class Gather(Generic[T]):
         self.expected = tuple(expected)
         self._senders = frozenset(self.expected)
         self._count = len(self.expected)
-        self._open = (0, 0)
+        self._open = (-1, 0)
         self._values: dict[str, T] = {}
         self._early: dict[tuple[int, int], dict[str, T]] = {}
 

@@ -219,7 +219,7 @@ def encode(envelope: Envelope) -> bytes:
     body = envelope.body
     try:
         data: bytes = msgpack.packb((VERSION, KIND[type(body)], *envelope[:-1], body), default=_pack_array)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, KeyError) as error:
         raise MessageError(f"cannot encode {type(body).__name__} of {envelope.sender}: {error}") from error
     if len(data) > MAX_BYTES:
         raise MessageError(f"{type(body).__name__} of {envelope.sender}: {len(data)} bytes, at most {MAX_BYTES}")
@@ -242,7 +242,7 @@ def decode(data: bytes) -> Envelope:
         checks = _CHECKS.get(kind)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise MessageError(f"malformed: {error}") from error
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise MessageError(f"version: {version!r}, expected {VERSION}")
     if checks is None:
         raise MessageError(f"unknown kind: {kind!r}")
@@ -265,7 +265,7 @@ _ARRAY = 1
 def _pack_array(value: Any) -> msgpack.ExtType:
     if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.char not in "df":
         raise TypeError(f"no place in a message for {type(value).__name__}")
-    return msgpack.ExtType(_ARRAY, value.dtype.char.encode() + value.tobytes())
+    return msgpack.ExtType(_ARRAY, value.dtype.char.encode() + value.astype("<" + value.dtype.str[1:]).tobytes())
 
 
 def _unpack_array(code: int, data: bytes) -> NDArray[Any]:

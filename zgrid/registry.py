@@ -28,6 +28,8 @@ def resolve(family: str, name: str, table: Mapping[str, str]) -> Any:
     if not is_plugin(target):
         raise UnknownNameError(_unknown(family, name, table))
     module_name, _, attribute = target.partition(":")
+    if not module_name or module_name.startswith("."):
+        raise UnknownNameError(f"{family} {name!r}: a plug-in is module:attribute, with the module's full name")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

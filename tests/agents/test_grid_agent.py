@@ -196,6 +196,20 @@ def test_neighbours_that_are_a_step_ahead_are_waited_for_with_the_right_values()
     assert report.observation[names.index("consensus")] == pytest.approx(0.2 + 0.5 / 3.0, rel=1e-6)
 
 
+def test_a_neighbour_that_is_a_step_ahead_of_a_step_with_rounds_changes_nothing_yet() -> None:
+    told, undisturbed = Microgrid(rounds=1), Microgrid(rounds=1)
+    reports = []
+    for one in (told, undisturbed):
+        one.reset()
+        posts = one.open(2)
+        for who in NEIGHBOURS:
+            posts = one.grid.receive(envelope(who, 2, Peer((0.3,)), 1)) or posts
+        if one is told:
+            assert one.grid.receive(envelope("mg_2", 3, Peer((0.9,)), 1)) == []
+        reports.append(one.close(2, posts))
+    assert as_bytes(reports[:1]) == as_bytes(reports[1:])
+
+
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 

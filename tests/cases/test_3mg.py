@@ -25,16 +25,15 @@ DAYS = (33, 106, 179, 252, 325)
 
 
 class DroopConfig(PolicyConfig):
-    """Where the grid's 13 voltages begin in its observation."""
+    """It has no parameters."""
 
     kind: Literal["test_3mg:Droop"] = "test_3mg:Droop"
-    first_voltage: int
 
 
 class Droop(RuleBased):
     """rule_based, and inverters that move their reactive power against the voltage of the last step.
 
-    Some lines by hand, to show what seeing voltages is worth; it uses nothing but the grid's own observation.
+    Some lines by hand, to show what seeing voltages is worth; it uses nothing but what the grid itself knows.
     """
 
     Config: ClassVar[type[PolicyConfig]] = DroopConfig
@@ -42,7 +41,8 @@ class Droop(RuleBased):
 
     def act(self, view: GridView) -> tuple[float, ...]:
         action = list(super().act(view))
-        vm = view.observation[self.config.first_voltage :][:13]
+        assert view.network is not None
+        vm = view.network.vm_pu
         lift = max(self.LOW - float(vm.min()), 0.0) - max(float(vm.max()) - self.HIGH, 0.0)
         place = 0
         for actor, state in zip(self.actors, view.states, strict=True):
@@ -89,10 +89,7 @@ def play(env: zgrid.NetworkedGridEnv, day: int, action: Mapping[str, Any] | None
 
 
 def with_policy(kind: str, topology: str = CASE) -> zgrid.NetworkedGridEnv:
-    if kind != "droop":
-        return make(topology, policy=kind)
-    first_voltage = make(topology).observation_names("mg_1").index("vm_pu[650]")
-    return make(topology, policy={"kind": "test_3mg:Droop", "first_voltage": first_voltage})
+    return make(topology, policy="test_3mg:Droop" if kind == "droop" else kind)
 
 
 RANKING = ("random", "idle", "rule_based", "droop")

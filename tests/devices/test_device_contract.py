@@ -40,7 +40,6 @@ class DeviceContract:
     kind: ClassVar[str]
     devices: ClassVar[Sequence[dict[str, Any]]]
     costs_may_be_negative: ClassVar[bool] = False
-    negative_zeros_differ: ClassVar[bool] = False
 
     @pytest.fixture
     def configs(self) -> list[Any]:
@@ -189,12 +188,7 @@ class DeviceContract:
             # + 0.0 turns -0.0 into 0.0 and leaves every other float as it is
             np.testing.assert_array_equal((batched + 0.0).view(np.int64), (alone + 0.0).view(np.int64))
 
-    def test_one_device_and_a_batch_agree_in_the_sign_of_zero(
-        self, ones: list[Device], many: Device, request: pytest.FixtureRequest
-    ) -> None:
-        if self.negative_zeros_differ:
-            reason = "minimum and maximum of 0.0 and -0.0 differ between floats and arrays"
-            request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+    def test_one_device_and_a_batch_agree_in_the_sign_of_zero(self, ones: list[Device], many: Device) -> None:
         for batched, alone in self._walk(ones, many, 3, negative_zeros=True):
             assert np.ascontiguousarray(batched).tobytes() == alone.tobytes()
 
@@ -274,7 +268,6 @@ PLANT = {"p_max_mw": 0.66, "s_rated_mva": 1.0}
 
 class TestGenerator(DeviceContract):
     kind = "generator"
-    negative_zeros_differ = True
     devices = (
         {**PLANT, "cost_a": 100.0, "cost_b": 72.4, "cost_c": 0.5011},
         {**PLANT, "cost_b": 40.0, "q_control": True, "min_power_factor": 0.8},
@@ -287,7 +280,6 @@ class TestGenerator(DeviceContract):
 
 class TestRampedGenerator(DeviceContract):
     kind = "generator"
-    negative_zeros_differ = True
     devices = (
         {**PLANT, "cost_a": 10.0, "cost_b": 40.0, "ramp_mw_per_h": 0.4},
         {**PLANT, "cost_b": 40.0, "ramp_mw_per_h": 0.1, "p_min_mw": 0.2, "q_control": True},
@@ -295,14 +287,12 @@ class TestRampedGenerator(DeviceContract):
         {**PLANT, "cost_b": 40.0, "ramp_mw_per_h": 5.0, "q_control": True, "min_power_factor": 0.9},
     )
 
-    @pytest.mark.xfail(strict=True, reason="Generator.respond does not know the ramp limit")
     def test_respond_gives_a_setpoint_that_step_takes_without_violation(self, cases: list[Case]) -> None:
         super().test_respond_gives_a_setpoint_that_step_takes_without_violation(cases)
 
 
 class TestRenewable(DeviceContract):
     kind = "renewable"
-    negative_zeros_differ = True
     devices = (
         {"availability": "solar", "p_max_mw": 0.3, "s_rated_mva": 0.33},
         {"availability": "wind", "p_max_mw": 0.3, "s_rated_mva": 0.3, "q_control": True, "curtailment_cost": 12.0},
@@ -313,7 +303,6 @@ class TestRenewable(DeviceContract):
 
 class TestStorage(DeviceContract):
     kind = "storage"
-    negative_zeros_differ = True
     devices = (
         {"p_max_mw": 0.5, "s_rated_mva": 0.6, "capacity_mwh": 2.0, "soc_min": 0.1, "eta_charge": 0.98,
          "eta_discharge": 0.97, "wear_cost": 5.0},
@@ -372,7 +361,6 @@ class FuelCell(Device):
 
 class TestPlugIn(DeviceContract):
     kind = f"{__name__}:FuelCell"
-    negative_zeros_differ = True
     devices = tuple({"p_max_mw": 0.1 * k, "price_of_gas": 7.0 * k} for k in range(1, 6))
 
 

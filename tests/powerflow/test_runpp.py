@@ -180,10 +180,8 @@ def test_each_part_has_its_own_load_scale(joint: CoupledNetwork) -> None:
 
 # ---- divergence -----------------------------------------------------------------------------------------------------
 
-SINGULAR = pytest.mark.xfail(strict=True, reason="scipy's MatrixRankWarning comes through where warnings are errors")
 
-
-@pytest.mark.parametrize("load", [20.0, 1e3, 1e6, 1e12, pytest.param(1e300, marks=SINGULAR)])
+@pytest.mark.parametrize("load", [20.0, 1e3, 1e6, 1e12, 1e300])
 def test_an_absurd_load_diverges_and_the_next_solve_recovers(joint: CoupledNetwork, load: float) -> None:
     power_flow = RunppPowerFlow(joint)
     before = solve(power_flow)
@@ -236,12 +234,12 @@ def test_the_net_of_the_last_solve_can_be_analysed(joint: CoupledNetwork, soluti
 
 
 def small(*, sgen_at_source: bool = False, load_in_service: bool = True) -> Any:
-    """Source S with a load of 0.3 MW of its own, a line, and an end E with 0.2 MW."""
+    """Source S with a load of 2 x 0.15 MW of its own, a line, and an end E with 2 x 0.2 MW."""
     net = pp.create_empty_network(sn_mva=1.0)
     source, end = (pp.create_bus(net, vn_kv=24.9, name=name) for name in ("S", "E"))
     pp.create_ext_grid(net, source)
     pp.create_line_from_parameters(net, source, end, 2.0, 0.4, 0.3, 10.0, 0.3, name="L")
-    pp.create_load(net, source, 0.3, 0.1, in_service=load_in_service)
+    pp.create_load(net, source, 0.15, 0.05, scaling=2.0, in_service=load_in_service)
     pp.create_load(net, end, 0.2, 0.05, scaling=2.0)
     if sgen_at_source:
         pp.create_sgen(net, source, 0.1, 0.0)
@@ -279,8 +277,8 @@ def test_loads_and_devices_at_the_pcc_count_in_the_import(p_mw: tuple[float, ...
 
 def test_the_import_at_the_pcc_is_the_sum_worked_out_by_hand() -> None:
     found = solve(RunppPowerFlow(alone(small)), [0.05, 0.0], [0.0, 0.0], [1.0])
-    # 0.3 MW at S, 2 x 0.2 MW at E (its own scaling), 0.05 MW fed in at S. The line loses R (P^2 + Q^2) / V^2 =
-    # 0.8 ohm x (0.4^2 + 0.1^2) MVA^2 / (24.9 kV)^2 = 0.000219 MW.
+    # 2 x 0.15 MW at S, 2 x 0.2 MW at E (scaling of the net's own), 0.05 MW fed in at S. The line loses
+    # R (P^2 + Q^2) / V^2 = 0.8 ohm x (0.4^2 + 0.1^2) MVA^2 / (24.9 kV)^2 = 0.000219 MW.
     assert found.p_pcc_mw[0] == pytest.approx(0.65 + 0.000219, abs=2e-6)
 
 
@@ -293,19 +291,14 @@ def test_the_import_does_not_depend_on_whether_there_is_a_feeder() -> None:
     assert found.p_pcc_mw[1] == pytest.approx(0.65 + 0.000219, abs=5e-6)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a static generator of the network itself at the PCC is neither counted nor refused"
-)
 def test_a_generator_of_the_network_itself_at_the_pcc_counts_in_the_import() -> None:
     assert_import_is_what_the_source_gives(small_with_sgen, (0.0, 0.0), (0.0, 0.0))
 
 
-@pytest.mark.xfail(strict=True, reason="loads at the PCC are counted whether in service or not")
 def test_a_load_at_the_pcc_that_is_out_of_service_does_not_count_in_the_import() -> None:
     assert_import_is_what_the_source_gives(small_with_idle_load, (0.0, 0.0), (0.0, 0.0))
 
 
-@pytest.mark.xfail(strict=True, reason="the PCC of the feeder is looked for at the bus that the fusion has dropped")
 def test_the_import_of_the_feeder_counts_where_a_grid_hangs_on_its_source() -> None:
     parts = [Part("feeder", find_network("ieee34")), Part("mg_1", find_network("ieee13"), connect_at="800")]
     found = solve(RunppPowerFlow(couple(parts, [])), [], [], [0.2, 0.1])

@@ -91,7 +91,6 @@ def test_a_csv_that_is_no_text_is_refused(tmp_path: Path) -> None:
         series_names(path)
 
 
-@pytest.mark.xfail(strict=True, reason="csv.Error is not caught")
 def test_a_csv_with_an_endless_field_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProfileError):
         read_series(csv(tmp_path, "load\n" + "1" * 200_000 + "\n"), ["load"])
@@ -159,23 +158,23 @@ def test_a_single_array_that_calls_itself_npz_is_refused(tmp_path: Path) -> None
         series_names(tmp_path / "series.npz")
 
 
-@pytest.mark.xfail(strict=True, reason="EOFError of an empty file is not caught")
 def test_an_empty_npz_is_refused(tmp_path: Path) -> None:
     (tmp_path / "series.npz").write_bytes(b"")
     with pytest.raises(ProfileError):
         series_names(tmp_path / "series.npz")
 
 
-@pytest.mark.xfail(strict=True, reason="zipfile.BadZipFile is not caught")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_an_npz_that_was_cut_short_is_refused(tmp_path: Path) -> None:
     path = npz(tmp_path, load=np.ones(9))
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(ProfileError):
+    try:
         series_names(path)
+    except Exception as error:  # noqa: BLE001 - numpy leaves the file open; keeping the error would keep the file
+        raised = type(error)
+    assert raised is ProfileError
 
 
-@pytest.mark.xfail(strict=True, reason="zipfile.BadZipFile of a member is not caught")
 def test_an_npz_with_damaged_content_is_refused(tmp_path: Path) -> None:
     path = npz(tmp_path, load=np.ones(9))
     data = bytearray(path.read_bytes())
@@ -185,13 +184,11 @@ def test_an_npz_with_damaged_content_is_refused(tmp_path: Path) -> None:
         read_series(path, ["load"])
 
 
-@pytest.mark.xfail(strict=True, reason="numpy's ValueError comes through, without the file's name")
 def test_an_npz_of_objects_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProfileError):
         read_series(npz(tmp_path, load=np.array([1, None], dtype=object)), ["load"])
 
 
-@pytest.mark.xfail(strict=True, reason="dt_h is not checked: TypeError for two values, others fail in resample")
 @pytest.mark.parametrize("dt_h", [[1.0, 2.0], np.nan, np.inf, -1.0, 0.0])
 def test_an_npz_with_an_impossible_step_is_refused(tmp_path: Path, dt_h: Any) -> None:
     with pytest.raises(ProfileError):

@@ -218,7 +218,8 @@ class GridAgent:
         return split
 
     def _view(self) -> GridView:
-        return GridView(self._observation, self._last_states, self._market, self._device_series)
+        states, network = self._last_states, self._last_network
+        return GridView(self._observation, states, self._market, self._device_series, network)
 
     def _local_values(self) -> dict[str, float]:
         """What a horizontal protocol may start from."""

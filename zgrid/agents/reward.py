@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from zgrid.messages import DeviceState, Floats, NetworkState
 from zgrid.registry import resolve_class
@@ -25,6 +25,12 @@ class RewardConfig(BaseModel):
     vm_max_pu: float = Field(1.05, gt=0, description="upper voltage limit")
     diverged_cost: float = Field(200.0, ge=0, description="$ of a step whose power flow diverged, instead of all costs")
     diverged_safety: float = Field(20.0, ge=0, description="safety of a step whose power flow diverged")
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Self:
+        if not self.vm_min_pu < self.vm_max_pu:
+            raise ValueError(f"vm_min_pu {self.vm_min_pu} is not below vm_max_pu {self.vm_max_pu}")
+        return self
 
 
 class Reward(ABC):

@@ -133,6 +133,10 @@ class Device(ABC):
             return float(get(self._configs[0]))
         return np.array([get(config) for config in self._configs], dtype=np.float64)
 
+    def _effect(self, p_mw: Value, q_mvar: Value, cost: Value, violation: Value) -> Effect:
+        """An effect without negative zeros, whose sign would depend on the arithmetic at hand."""
+        return Effect(p_mw + 0.0, q_mvar + 0.0, cost + 0.0, violation + 0.0)
+
     def _circle(self, s_rated_mva: Value, p_mw: Value) -> Value:
         """The reactive power left beside ``p_mw`` in the apparent-power circle: sqrt(s^2 - p^2), in Mvar."""
         return self.m.sqrt(self.m.maximum(s_rated_mva * s_rated_mva - p_mw * p_mw, 0.0))

@@ -1,6 +1,7 @@
 """The arithmetic of a device, once for floats (one device) and once for arrays (all devices of a kind).
 
-Only IEEE-exact operations, so one row and a batch agree to the bit.
+Only IEEE-exact operations, so one row and a batch agree to the bit. Zeros may differ in sign; add 0.0 to what leaves a
+device (``Effect`` and state), which makes them all +0.0.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ class Elementwise(NamedTuple):
 
 
 def _minimum(a: float, b: float) -> float:
-    return a if a <= b else b
+    return a if a < b else b
 
 
 def _maximum(a: float, b: float) -> float:
-    return a if a >= b else b
+    return a if a > b else b
 
 
 def _where(condition: bool, a: float, b: float) -> float:
@@ -41,8 +42,8 @@ def _where(condition: bool, a: float, b: float) -> float:
 
 
 def _clip(value: float, low: float, high: float) -> float:
-    raised = value if value >= low else low
-    return raised if raised <= high else high
+    raised = value if value > low else low
+    return raised if raised < high else high
 
 
 def _clip_arrays(value: Value, low: Value, high: Value) -> Value:

@@ -44,8 +44,8 @@ class GeneratorConfig(DeviceConfig):
             raise ValueError(f"p_min_mw {self.p_min_mw} is above p_max_mw {self.p_max_mw}")
         if self.p_max_mw > self.s_rated_mva:
             raise ValueError(f"p_max_mw {self.p_max_mw} is above s_rated_mva {self.s_rated_mva}")
-        if self.q_min_mvar is not None and self.q_max_mvar is not None and self.q_min_mvar > self.q_max_mvar:
-            raise ValueError(f"q_min_mvar {self.q_min_mvar} is above q_max_mvar {self.q_max_mvar}")
+        if (self.q_min_mvar or 0.0) > 0.0 or (self.q_max_mvar or 0.0) < 0.0:
+            raise ValueError(f"0 Mvar is not within q_min_mvar {self.q_min_mvar} to q_max_mvar {self.q_max_mvar}")
         if self.cost_points:
             self._check_cost_points()
         return self
@@ -136,7 +136,7 @@ class Generator(Device):
         q = m.where(on, q, 0.0)
         cost = m.where(on, self.cost_per_h(p) * self.dt_h, 0.0) + switching_cost
         violation = m.where(on, self._shortfall(asked - p, setpoint[1] - q, self.s_rated), 0.0)
-        return (p, status, remaining), Effect(p, q, cost, violation)
+        return (p + 0.0, status, remaining + 0.0), self._effect(p, q, cost, violation)
 
     def cost_per_h(self, p_mw: Value) -> Value:
         """Cost of running at ``p_mw``, $/h."""
@@ -157,7 +157,7 @@ class Generator(Device):
             for slope, width in self.segments:
                 stacked = stacked + m.where(slope <= market.price, width, 0.0)
             p = m.where(self.segments[0][1] > 0.0, stacked, p)
-        p = self.m.clip(p, self.p_min, self.p_max)
+        p = m.clip(m.clip(p, self.p_min, self.p_max), state[0] - self.ramp_mw, state[0] + self.ramp_mw)
         earns = market.price * p > self.cost_per_h(p)
         return p, p * 0.0, m.where(earns, 1.0, 0.0)
 
@@ -168,22 +168,20 @@ class Generator(Device):
     def _commit(self, status: Value, remaining: Value, on: Value) -> tuple[Value, Value, Value]:
         """The unit's status in this step, the rest of its transition after it, and what switching costs, $."""
         m = self.m
-        always = self.starts_on >= ON
-        starts = m.where(always, 0.0, m.where(status == OFF, m.where(on >= 0.5, 1.0, 0.0), 0.0)) > 0.0
-        stops = m.where(always, 0.0, m.where(status == ON, m.where(on < 0.5, 1.0, 0.0), 0.0)) > 0.0
-        status = m.where(starts, STARTING, m.where(stops, STOPPING, status))
+        over = m.where(remaining > _DONE_H, 0.0, 1.0)
+        status = m.where(over * (status == STARTING) > 0.0, ON, m.where(over * (status == STOPPING) > 0.0, OFF, status))
+        wanted = m.where(self.starts_on >= ON, 1.0, m.where(on >= 0.5, 1.0, 0.0))  # always on without commitment
+        starts = wanted * (status == OFF) > 0.0
+        stops = (1.0 - wanted) * (status == ON) > 0.0
+        status = m.where(starts, m.where(self.start_time > _DONE_H, STARTING, ON), status)
+        status = m.where(stops, m.where(self.stop_time > _DONE_H, STOPPING, OFF), status)
         remaining = m.where(starts, self.start_time, m.where(stops, self.stop_time, remaining))
-        status = m.where(remaining > _DONE_H, status, m.where(status == STARTING, ON, _settled(m, status)))
         cost = m.where(starts, self.start_cost, m.where(stops, self.stop_cost, 0.0))
         return status, m.maximum(remaining - self.dt_h, 0.0), cost
 
 
 _UNLIMITED = 1e9
 _DONE_H = 1e-9
-
-
-def _settled(m: Any, status: Value) -> Value:
-    return m.where(status == STOPPING, OFF, status)
 
 
 def _tangent(power_factor: float | None) -> float:

@@ -45,7 +45,7 @@ class Load(Device):
         self, state: tuple[Value, ...], setpoint: tuple[Value, ...], series: tuple[Value, ...]
     ) -> tuple[tuple[Value, ...], Effect]:
         p = 0.0 - self.p_mw * series[0]
-        return (), Effect(p, 0.0 - self.q_mvar * series[0], p * 0.0, p * 0.0)
+        return (), self._effect(p, 0.0 - self.q_mvar * series[0], p * 0.0, p * 0.0)
 
     def respond(self, state: tuple[Value, ...], series: tuple[Value, ...], market: Market) -> tuple[Value, ...]:
         """Nothing to choose."""

@@ -70,7 +70,7 @@ class Renewable(Device):
         q_limit = self._circle(self.s_rated, p)
         q = self.m.clip(setpoint[1], -q_limit, q_limit)
         cost = self.curtailment_cost * (available - p) * self.dt_h
-        return (available,), Effect(p, q, cost, self._shortfall(0.0, setpoint[1] - q, self.s_rated))
+        return (available + 0.0,), self._effect(p, q, cost, self._shortfall(0.0, setpoint[1] - q, self.s_rated))
 
     def respond(self, state: tuple[Value, ...], series: tuple[Value, ...], market: Market) -> tuple[Value, ...]:
         """Feed in what is available unless each MWh costs more than its curtailment."""

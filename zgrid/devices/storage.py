@@ -84,13 +84,13 @@ class Storage(Device):
         q_limit = self._circle(self.s_rated, p)
         q = self.m.clip(setpoint[1], -q_limit, q_limit)
         cost = self.wear_cost * (out + into) * dt
-        return (soc,), Effect(p, q, cost, self._shortfall(asked - p, setpoint[1] - q, self.s_rated))
+        return (soc + 0.0,), self._effect(p, q, cost, self._shortfall(asked - p, setpoint[1] - q, self.s_rated))
 
     def respond(self, state: tuple[Value, ...], series: tuple[Value, ...], market: Market) -> tuple[Value, ...]:
         """Charge in the cheap quarter of the day and discharge in the dear one, if the spread pays losses and wear."""
         m = self.m
-        losses = market.low / (self.eta_charge * self.eta_discharge)
-        pays = m.where(market.high > losses + 2.0 * self.wear_cost, self.p_max, 0.0)
+        taken = 1.0 / (self.eta_charge * self.eta_discharge)  # MWh bought per MWh sold; both wear
+        pays = m.where(market.high > market.low * taken + self.wear_cost * (1.0 + taken), self.p_max, 0.0)
         p = m.where(market.price >= market.high, pays, m.where(market.price <= market.low, -pays, 0.0))
         most_out = m.maximum(state[0] - self.soc_min, 0.0) * self.capacity * self.eta_discharge / self.dt_h
         most_in = m.maximum(self.soc_max - state[0], 0.0) * self.capacity / (self.eta_charge * self.dt_h)

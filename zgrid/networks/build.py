@@ -115,5 +115,5 @@ def read_json(path: Path) -> Any:
     """
     try:
         return pp.from_json(str(path))
-    except (ValueError, UserWarning, KeyError, TypeError) as error:
+    except (ValueError, UserWarning, KeyError, TypeError, AttributeError) as error:
         raise NetworkError(f"network {str(path)!r}: not a pandapower JSON file: {error}") from error

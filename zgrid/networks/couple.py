@@ -18,16 +18,8 @@ from zgrid.networks.build import element_names
 
 FEEDER = "feeder"
 _BRANCH_ENDS = {"line": ("from_bus", "to_bus"), "trafo": ("hv_bus", "lv_bus")}
-_NOT_AT_PCC = {
-    "trafo3w": ("hv_bus", "mv_bus", "lv_bus"),
-    "impedance": ("from_bus", "to_bus"),
-    "shunt": ("bus",),
-    "ward": ("bus",),
-    "xward": ("bus",),
-    "gen": ("bus",),
-    "storage": ("bus",),
-    "dcline": ("from_bus", "to_bus"),
-}
+_METERED = ("line", "trafo", "load", "sgen", "ext_grid")
+"""Tables whose elements at a PCC the import counts, or that take nothing there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +47,7 @@ class Area:
     """Rows of one part's elements in the tables of the joint net, and how to read its PCC.
 
     The import at the PCC sums what flows into the part's ``pcc_branches`` (table, row, end) there, and what its loads
-    and devices at the PCC bus itself take.
+    and static generators (devices are such) at the PCC bus itself take.
     """
 
     id: str
@@ -67,7 +59,7 @@ class Area:
     trafos: NDArray[np.intp]
     pcc_branches: tuple[tuple[str, int, str], ...]
     pcc_loads: NDArray[np.intp]
-    pcc_devices: NDArray[np.intp]
+    pcc_sgens: NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +92,8 @@ def couple(parts: Sequence[Part], devices: Sequence[Attachment]) -> CoupledNetwo
     fused: dict[str, str] = {}
     for part in parts:
         if part.connect_at is not None:
+            if f"{FEEDER}.{part.connect_at}" in fused:
+                raise NetworkError(f"{part.id}: another grid hangs at feeder bus {part.connect_at} already")
             _connect(net, bus_of, part)
             fused[f"{FEEDER}.{part.connect_at}"] = f"{part.id}.{part.network.names().source_bus}"
     first_device = len(net["sgen"])
@@ -110,7 +104,7 @@ def couple(parts: Sequence[Part], devices: Sequence[Attachment]) -> CoupledNetwo
         )
     _fold_scaling(net)
     ids = tuple(part.id for part in parts)
-    areas = {part.id: _area(net, part, bus_of, first_device) for part in parts}
+    areas = {part.id: _area(net, part, bus_of, fused) for part in parts}
     load_part = np.array([ids.index(area) for area in net["load"]["area"]], dtype=np.intp)
     return CoupledNetwork(
         net,
@@ -130,13 +124,16 @@ def _prepare(part: Part) -> Any:
     net = part.network.build()
     trafo = dict(zip(element_names(net, "trafo"), net.trafo.index, strict=True))
     for name, position in part.taps.items():
+        if name not in trafo:
+            raise NetworkError(f"{part.id}: no transformer {name}")
         net.trafo.loc[trafo[name], "tap_pos"] = position
     if part.source_vm_pu is not None:
         net.ext_grid["vm_pu"] = part.source_vm_pu
+    for table in {"bus", *(table for table, _ in toolbox.element_bus_tuples())}:
+        net[table]["area"] = np.array([part.id] * len(net[table]), dtype=object)
     for table in ("bus", "line", "trafo", "load", "sgen"):
         frame = net[table]
         frame["name"] = np.array([f"{part.id}.{name}" for name in element_names(net, table)], dtype=object)
-        frame["area"] = np.array([part.id] * len(frame), dtype=object)
     if part.connect_at is not None:
         net.ext_grid["in_service"] = False
     return net
@@ -172,19 +169,23 @@ def _fold_scaling(net: Any) -> None:
     net.load["scaling"] = 1.0
 
 
-def _area(net: Any, part: Part, bus_of: Mapping[str, int], first_device: int) -> Area:
+def _area(net: Any, part: Part, bus_of: Mapping[str, int], fused: Mapping[str, str]) -> Area:
     def rows(table: str) -> NDArray[np.intp]:
         return np.flatnonzero((net[table]["area"] == part.id).to_numpy())
 
     def own(table: str) -> tuple[str, ...]:
         return tuple(name.removeprefix(part.id + ".") for name in net[table]["name"].iloc[rows(table)])
 
-    pcc = bus_of[f"{part.id}.{part.network.names().source_bus}"]
+    source = f"{part.id}.{part.network.names().source_bus}"
+    pcc = bus_of[fused.get(source, source)]
     if part.id != FEEDER:
         _check_pcc(net, part.id, pcc)
-    sgens = rows("sgen")
-    at_pcc = sgens[(net.sgen.bus.iloc[sgens] == pcc).to_numpy()]
-    loads = rows("load")
+
+    def at_pcc(table: str) -> NDArray[np.intp]:
+        frame = net[table]
+        here = (frame["area"] == part.id) & (frame["bus"] == pcc) & frame["in_service"].astype(bool)
+        return np.flatnonzero(here.to_numpy())
+
     return Area(
         part.id,
         own("bus"),
@@ -194,8 +195,8 @@ def _area(net: Any, part: Part, bus_of: Mapping[str, int], first_device: int) ->
         rows("line"),
         rows("trafo"),
         tuple(_pcc_branches(net, part.id, pcc)),
-        loads[(net.load.bus.iloc[loads] == pcc).to_numpy()],
-        at_pcc[at_pcc >= first_device] - first_device,
+        at_pcc("load"),
+        at_pcc("sgen"),
     )
 
 
@@ -218,11 +219,7 @@ def _check_pcc(net: Any, area: str, pcc: int) -> None:
     switches = net.switch[(net.switch.et == "b") & ((net.switch.bus == pcc) | (net.switch.element == pcc))]
     if len(switches):
         raise NetworkError(f"{area}: a bus-bus switch at the PCC bus is not covered; put a bus or a line between")
-    for table, ends in _NOT_AT_PCC.items():
+    for table, end in toolbox.element_bus_tuples():
         frame = net[table]
-        names = frame.get("area")
-        if len(frame) == 0 or names is None:
-            continue
-        for end in ends:
-            if ((frame[end] == pcc) & (names == area)).any():
-                raise NetworkError(f"{area}: a {table} at the PCC bus is not covered; put a line between")
+        if table not in _METERED and len(frame) and ((frame[end] == pcc) & (frame["area"] == area)).any():
+            raise NetworkError(f"{area}: a {table} at the PCC bus is not covered; put a line between")

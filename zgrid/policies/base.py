@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from zgrid.devices import Control, Device, Market
-from zgrid.messages import DeviceState, FiniteArray, Floats
+from zgrid.messages import DeviceState, FiniteArray, Floats, NetworkState
 
 
 class PolicyConfig(BaseModel):
@@ -29,12 +29,16 @@ class Actor(NamedTuple):
 
 
 class GridView(NamedTuple):
-    """What a grid knows when it decides: the last states, the coming step's market and its devices' time series."""
+    """What a grid knows when it decides: the last states and network, the coming step's market and its devices' series.
+
+    ``observation`` is what a trained policy sees; the other fields are the same in engineering units, by name.
+    """
 
     observation: FiniteArray
     states: Sequence[DeviceState]
     market: Market
     series: Sequence[Floats]
+    network: NetworkState | None
 
 
 class Policy(ABC):

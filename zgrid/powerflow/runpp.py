@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandapower as pp
 from pandapower.powerflow import LoadflowNotConverged
+from scipy.sparse.linalg import MatrixRankWarning
 
 from zgrid.powerflow.base import Array, PowerFlow, Solution
 
@@ -29,7 +31,8 @@ class RunppPowerFlow(PowerFlow):
     def solve(self) -> Solution:
         self._write_injections()
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", MatrixRankWarning)
                 pp.runpp(
                     self._net,
                     algorithm="nr",
@@ -47,8 +50,8 @@ class RunppPowerFlow(PowerFlow):
 
     def _write_injections(self) -> None:
         net = self._net
-        net.sgen["p_mw"] = np.concatenate((self._other_p, self._device_p))
-        net.sgen["q_mvar"] = np.concatenate((self._other_q, self._device_q))
+        net.sgen["p_mw"] = self._sgen_p = np.concatenate((self._other_p, self._device_p))
+        net.sgen["q_mvar"] = self._sgen_q = np.concatenate((self._other_q, self._device_q))
         net.load["p_mw"] = self._load_p
         net.load["q_mvar"] = self._load_q
 
@@ -67,7 +70,7 @@ class RunppPowerFlow(PowerFlow):
         )
 
     def _import_at_pcc(self) -> tuple[Array, Array]:
-        """What flows into each part at its PCC: its branches there, plus its loads, minus its devices at that bus."""
+        """What flows into each part at its PCC: its branches there, plus its loads, less its generation there."""
         flows = {table: self._net["res_" + table] for table in ("line", "trafo")}
         areas = [self.network.areas[part] for part in self.network.parts]
         p, q = np.zeros(len(areas)), np.zeros(len(areas))
@@ -75,6 +78,6 @@ class RunppPowerFlow(PowerFlow):
             for table, row, end in area.pcc_branches:
                 p[k] += flows[table][f"p_{end}_mw"].to_numpy()[row]
                 q[k] += flows[table][f"q_{end}_mvar"].to_numpy()[row]
-            p[k] += self._load_p[area.pcc_loads].sum() - self._device_p[area.pcc_devices].sum()
-            q[k] += self._load_q[area.pcc_loads].sum() - self._device_q[area.pcc_devices].sum()
+            p[k] += self._load_p[area.pcc_loads].sum() - self._sgen_p[area.pcc_sgens].sum()
+            q[k] += self._load_q[area.pcc_loads].sum() - self._sgen_q[area.pcc_sgens].sum()
         return np.nan_to_num(p), np.nan_to_num(q)

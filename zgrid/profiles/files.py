@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,21 +72,31 @@ def read_series(path: Path, names: Collection[str]) -> dict[str, Series]:
     return series
 
 
-def _open_npz(path: Path) -> np.lib.npyio.NpzFile:
+@contextmanager
+def _open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """An open npz file; whatever is wrong with it, or with what is read from it, is a ProfileError."""
     try:
-        data = np.load(path, allow_pickle=False)
-    except (ValueError, OSError) as error:
-        raise ProfileError(f"{path.name}: not an npz file: {error}") from error
-    if not isinstance(data, np.lib.npyio.NpzFile):
-        raise ProfileError(f"{path.name}: not an npz file")
-    return data
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+            if not isinstance(data, np.lib.npyio.NpzFile):
+                raise ProfileError(f"{path.name}: not an npz file")
+            yield data
+    except ProfileError:
+        raise
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ProfileError(f"{path.name}: not an npz file, or damaged: {error}") from error
 
 
 def _read_npz_series(path: Path, names: Collection[str]) -> dict[str, Series]:
     with _open_npz(path) as data:
-        dt_h = float(data["dt_h"]) if "dt_h" in data.files else None
+        dt_h = _read_dt(path, data["dt_h"]) if "dt_h" in data.files else None
         _check_there(path, names, data.files)
         return {name: Series(_to_float(path, name, data[name]), dt_h) for name in names}
+
+
+def _read_dt(path: Path, raw: NDArray[Any]) -> float:
+    if raw.size != 1 or raw.dtype.kind not in "fiu" or not 0.0 < float(raw.item()) < float("inf"):
+        raise ProfileError(f"{path.name}: dt_h: expected one positive number of hours, got {raw}")
+    return float(raw.item())
 
 
 def _to_float(path: Path, name: str, raw: NDArray[Any]) -> NDArray[np.float64]:
@@ -116,7 +129,10 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
         raise ProfileError(f"{path.name}: not a CSV file: {error}") from error
     first = text.split("\n", 1)[0]
     delimiter = ";" if first.count(";") > first.count(",") else ","
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+    try:
+        rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+    except csv.Error as error:
+        raise ProfileError(f"{path.name}: not a CSV file: {error}") from error
     if not rows:
         raise ProfileError(f"{path.name}: empty")
     return [cell.strip() for cell in rows[0]], rows[1:]
