@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from nodes.common import parser, run, topology_of
 from zgrid.lifeline import read_topology_line, watch_parent
-from zgrid.messaging import Address, run_proxy
+from zgrid.messaging import Address, is_port, run_proxy
 
 
 def _main(arguments: argparse.Namespace) -> None:
@@ -34,6 +34,8 @@ def _tell_person(address: Address) -> None:
 
 def _ports(text: str) -> tuple[int, int]:
     first, _, second = text.partition(",")
+    if not (is_port(first) and is_port(second)):
+        raise argparse.ArgumentTypeError(f"expected two ports from 1 to 65535, got {text!r}")
     return int(first), int(second)
 
 

@@ -198,9 +198,7 @@ class TestRun:
         assert idle["digest"] != ruled["digest"]
         assert idle["grids"]["mg_1"]["policy"] == "idle"
 
-    def test_the_policy_replaces_those_of_the_grids(
-        self, played: Callable[..., dict[str, Any]], file: str
-    ) -> None:
+    def test_the_policy_replaces_those_of_the_grids(self, played: Callable[..., dict[str, Any]], file: str) -> None:
         content = small_topology()
         content["grids"]["mg_1"]["policy"] = "random"
         Path(file).write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -272,7 +270,9 @@ class TestRunThatCannot:
     def test_quiet_does_not_silence_errors(self, zgrid: Callable[..., Result], bad_file: str) -> None:
         assert "colour: unknown key" in zgrid("run", bad_file, "--quiet")[2]
 
-    @pytest.mark.xfail(strict=True, raises=OSError, reason="where results cannot be written is seen after the whole run")
+    @pytest.mark.xfail(
+        strict=True, raises=OSError, reason="where results cannot be written is seen after the whole run"
+    )
     def test_an_out_that_is_a_file_is_told(self, zgrid: Callable[..., Result], file: str) -> None:
         code, _, err = zgrid("run", file, "--centralized", "--steps", "1", "--quiet", "--out", file)
         assert code in (1, 2)
@@ -283,10 +283,11 @@ def test_the_current_directory_is_searched_for_plug_ins(
     zgrid: Callable[..., Result], file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "zgrid_test_beside.py").write_text(
-        "from zgrid.policies.idle import Idle\nclass Mine(Idle):\n    pass\n", encoding="utf-8"
+        "from zgrid.policies import PolicyConfig\nfrom zgrid.policies.idle import Idle\n"
+        "class Mine(Idle):\n    Config = PolicyConfig\n",
+        encoding="utf-8",
     )
     monkeypatch.chdir(tmp_path)
     code, out, _ = zgrid("validate", file, "--set", "policy=zgrid_test_beside:Mine")
     sys.modules.pop("zgrid_test_beside", None)
-    assert "policy.kind: Input should be 'idle'" in out
-    assert code == 2
+    assert (code, out) == (0, f"{file}: no findings; 1 grid, 3 devices, zmq\n")

@@ -84,10 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         topology = load(arguments.file, _overrides(arguments))
         plan = Plan(arguments.episodes, arguments.steps, topology.seed, arguments.out)
+        if arguments.out is not None:
+            arguments.out.mkdir(parents=True, exist_ok=True)
         source = " ".join([arguments.file, *(f"--set {shlex.quote(setting)}" for setting in arguments.set)])
         launch(topology, plan, ConsoleView(topology, quiet=arguments.quiet), source)
     except TopologyError as error:
         return _tell(str(error), BAD_INPUT)
+    except FileExistsError as error:
+        return _tell(f"error: --out: {error.filename} is a file, expected a folder", BAD_INPUT)
     except ZgridError as error:
         return _tell(f"error: {error}", FAILED)
     except KeyboardInterrupt:

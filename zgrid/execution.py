@@ -37,7 +37,7 @@ from zgrid.messages import (
     channel,
 )
 from zgrid.messaging import MessageBroker
-from zgrid.node import CONTROL, make_agent
+from zgrid.node import CONTROL, make_agent, steward_of
 from zgrid.post import Post
 from zgrid.protocols import Outbox
 from zgrid.session import Session
@@ -170,9 +170,12 @@ class _Port:
         self.node_stats: dict[str, NodeStats] = {}
         self.latency_ns: dict[str, deque[int]] = {}
         self._hash = topology.hash()
-        self.hears = {channel(kind, ENV): "" for kind in ("ready", "failure", "stats", "stopped")}
-        self.hears |= {channel("state", device.id): device.id for device in topology.device_specs}
-        self.hears |= {channel("report", grid): grid for grid in topology.grids}
+        agents = frozenset(topology.placement())
+        stewards = frozenset(map(steward_of, agents))
+        self.hears = dict.fromkeys((channel(kind, ENV) for kind in ("ready", "stats", "stopped")), stewards)
+        self.hears[channel("failure", ENV)] = agents
+        self.hears |= {channel("state", device.id): frozenset((device.id,)) for device in topology.device_specs}
+        self.hears |= {channel("report", grid): frozenset((grid,)) for grid in topology.grids}
 
     def receive(self, envelope: Envelope) -> list[Post]:
         body = envelope.body
@@ -278,7 +281,7 @@ class MessageExecution(Execution):
         begin = time.monotonic()
         if self._remote:
             self._say(CONTROL, StatsRequest())
-        nodes = {f"node:{agent}" for agent in self._remote}
+        nodes = set(map(steward_of, self._remote))
         while not nodes <= port.node_stats.keys():
             if not self._host.pump(_SLICE_S):
                 self._lose_patience(begin, "stats", sorted(nodes - port.node_stats.keys()))

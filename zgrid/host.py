@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from zgrid.errors import LostMessageError
 from zgrid.messages import ENV, Body, Envelope, Failure, channel
 from zgrid.messaging import MessageBroker
 from zgrid.post import Post
@@ -16,16 +17,18 @@ from zgrid.post import Post
 class Receiver(Protocol):
     """What can be hosted: an agent, or the env's own end.
 
-    ``hears`` maps each channel to the one sender that may be heard there; "" leaves that to the receiver.
+    ``refused`` counts, by cause, what it was handed and did not take.
     """
 
     id: str
     refused: Counter[str]
 
     @property
-    def hears(self) -> Mapping[str, str]: ...
+    def hears(self) -> Mapping[str, frozenset[str]]:
+        """The channels it hears, and who may be heard on each."""
 
-    def receive(self, envelope: Envelope) -> Iterable[Post]: ...
+    def receive(self, envelope: Envelope) -> Iterable[Post]:
+        """Take a message; what is to be sent because of it."""
 
 
 class Host:
@@ -36,15 +39,15 @@ class Host:
         self.run = run
         self.incarnation = incarnation
         self.receivers: list[Receiver] = []
-        self._routes: dict[str, list[tuple[Receiver, str]]] = {}
+        self._routes: dict[str, list[tuple[Receiver, frozenset[str]]]] = {}
         self._sequence: dict[tuple[str, str], int] = {}
         self._bytes: Counter[str] = Counter()
 
     def add(self, receiver: Receiver) -> None:
         """Host a receiver: subscribe to what it hears."""
         self.receivers.append(receiver)
-        for name, sender in receiver.hears.items():
-            self._routes.setdefault(name, []).append((receiver, sender))
+        for name, senders in receiver.hears.items():
+            self._routes.setdefault(name, []).append((receiver, senders))
             self.broker.subscribe(name)
 
     def send(self, sender: str, to: str, step: int, round: int, body: Body) -> None:
@@ -58,19 +61,32 @@ class Host:
             self._bytes[to] += size
 
     def pump(self, timeout_s: float) -> bool:
-        """Take one delivery from the broker to everybody here who hears its channel; False if none came in time."""
-        delivery = self.broker.poll(timeout_s)
+        """Take one delivery from the broker to everybody here who hears its channel; False if none came in time.
+
+        Raises:
+            LostMessageError: a gap in the sequence of somebody who is heard here.
+        """
+        try:
+            delivery = self.broker.poll(timeout_s)
+        except LostMessageError as error:
+            if self._is_heard(error.sender, error.channel):
+                raise
+            self.broker.refused["stranger"] += 1
+            return True
         if delivery is None:
             return False
         name, envelope = delivery
-        for receiver, sender in self._routes.get(name, ()):
-            if sender and sender != envelope.sender:
-                receiver.refused[f"stranger {envelope.sender}"] += 1
+        for receiver, senders in self._routes.get(name, ()):
+            if envelope.sender not in senders:
+                receiver.refused["stranger"] += 1
             elif receiver.id == ENV:
                 receiver.receive(envelope)
             else:
                 self._let_act(receiver, envelope)
         return True
+
+    def _is_heard(self, sender: str, name: str) -> bool:
+        return any(sender in senders for _, senders in self._routes.get(name, ()))
 
     def sent(self) -> Counter[str]:
         """Messages sent so far, by the kind of their channel."""

@@ -21,6 +21,11 @@ CONTROL = channel("control", "all")
 _POLL_S = 1.0
 
 
+def steward_of(agent: str) -> str:
+    """The id of the steward of the node that hosts an agent first."""
+    return f"node:{agent}"
+
+
 class Steward:
     """A node's own voice: answers the roll call and requests for figures, and hears Stop."""
 
@@ -32,10 +37,12 @@ class Steward:
         self._agents, self._hash = tuple(agents), topology_hash
 
     @property
-    def hears(self) -> Mapping[str, str]:
-        return {CONTROL: ENV}
+    def hears(self) -> Mapping[str, frozenset[str]]:
+        """The env, on the control channel."""
+        return {CONTROL: frozenset((ENV,))}
 
     def receive(self, envelope: Envelope) -> Iterator[Post]:
+        """RollCall, StatsRequest or Stop in, the answer out."""
         body = envelope.body
         if isinstance(body, RollCall):
             self._join(envelope.run)
@@ -51,8 +58,7 @@ class Steward:
         assert host is not None
         if not host.run:
             host.run = run
-            assert isinstance(host.broker, ZmqBroker)
-            host.broker.inspector.adopt(run)
+            host.broker.adopt(run)
             logger.info("joined run %s", run)
 
     def _stats(self) -> NodeStats:
@@ -90,7 +96,7 @@ def serve(topology: Topology, agent_ids: Sequence[str], address: Address, incarn
     broker = ZmqBroker(address)
     host = Host(broker, "", incarnation)
     try:
-        steward = Steward("node:" + agent_ids[0], agent_ids, topology.hash())
+        steward = Steward(steward_of(agent_ids[0]), agent_ids, topology.hash())
         steward.host = host
         for agent in agents:
             host.add(agent)

@@ -126,7 +126,8 @@ class Session:
     def command(self, agent: str) -> str:
         """What to type on another machine to start an agent."""
         kind = "grid" if agent in self.topology.grids else "device"
-        return f"python -m nodes.{kind} {self._source} {agent} --connect {self.address}"
+        address = str(self.address).replace("0.0.0.0", "ADDRESS_OF_THIS_MACHINE")
+        return f"python -m nodes.{kind} {self._source} {agent} --connect {address}"
 
     def stop(self) -> None:
         """End all processes: those that were told to leave get a moment, then SIGTERM, then SIGKILL."""

@@ -132,7 +132,6 @@ def test_what_is_no_kind_is_told(key: str, value: Any, path: str, words: str) ->
 
 
 @pytest.mark.parametrize("kind", [":Thing", "..above:Thing"])
-@pytest.mark.xfail(strict=True, reason="registry.resolve lets ValueError and TypeError of import_module through")
 def test_a_plug_in_name_without_a_module_is_told(kind: str) -> None:
     assert the_finding(put(small_topology(), f"{DG_1}.kind", kind)).path == f"{DG_1}.kind"
 

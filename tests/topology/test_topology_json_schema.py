@@ -158,6 +158,7 @@ def test_accepts_a_dumped_topology() -> None:
         ("policy", "best"),
         ("grids", {}),
         ("reward", {"kind": "economic", "colour": 1}),
+        ("reward", {"penalty": 3.0}),
         ("network", 5),
     ],
 )
@@ -168,7 +169,14 @@ def test_refuses_what_load_refuses(key: str, value: Any) -> None:
 @pytest.mark.parametrize(
     "change", [{"kind": "generater"}, {"colour": 1}, {"p_max_mw": -1.0}, {"p_max_mw": "lots"}, {"run": "cloud"}]
 )
-def test_refuses_a_device_that_load_refuses(change: dict[str, Any]) -> None:
+def test_refuses_a_device_with_a_value_that_load_refuses(change: dict[str, Any]) -> None:
     topology = small_topology()
     topology["grids"]["mg_1"]["devices"]["dg_1"] |= change
+    assert not accepts(SCHEMA, topology)
+
+
+@pytest.mark.parametrize("key", ["kind", "bus", "p_max_mw"])
+def test_refuses_a_device_without_what_it_needs(key: str) -> None:
+    topology = small_topology()
+    del topology["grids"]["mg_1"]["devices"]["dg_1"][key]
     assert not accepts(SCHEMA, topology)

@@ -130,5 +130,5 @@ class TestCommandLine:
             parse_overrides([setting])
 
     def test_a_value_that_is_not_yaml_is_told_with_its_key(self) -> None:
-        with pytest.raises(TopologyError, match="a.b: not YAML"):
+        with pytest.raises(TopologyError, match=r"a\.b: not YAML"):
             parse_overrides(["a.b=[1"])

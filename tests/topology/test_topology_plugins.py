@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 
 from zgrid.devices import Device, DeviceConfig, Effect, Control
 from zgrid.policies import Policy, PolicyConfig
+from zgrid.policies.rule_based import RuleBased
 
 
 class FuelCellConfig(DeviceConfig):
@@ -68,6 +69,10 @@ class Lazy(Policy):
 
     def act(self, view):
         return (0.0,) * self.size
+
+
+class Refined(RuleBased):
+    "Its parameters are those of the policy it refines."
 
 
 class NotADevice:
@@ -127,6 +132,11 @@ def test_what_is_wrong_with_a_plug_in_is_told_at_its_path(changes: dict[str, Any
 def test_what_is_wrong_with_the_parameters_of_a_policy_is_told() -> None:
     content = small_topology() | {"policy": {"kind": "zgrid_test_plugin:Lazy", "laziness": 2}}
     assert [finding.path for finding in examine(content)[1]] == ["policy.laziness"]
+
+
+@pytest.mark.xfail(strict=True, reason="RuleBasedConfig.kind is Literal['rule_based']; so in every reward and protocol")
+def test_a_policy_that_refines_a_built_in_one_takes_its_parameters() -> None:
+    assert examine(small_topology() | {"policy": "zgrid_test_plugin:Refined"})[1] == []
 
 
 def test_a_plug_in_survives_json_and_counts_in_the_hash() -> None:

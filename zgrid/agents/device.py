@@ -17,7 +17,7 @@ class DeviceAgent:
         self.id = spec.id
         self.device = spec.build()
         self.refused: Counter[str] = Counter()
-        self.hears = {channel("reset", self.id): spec.grid, channel("setpoint", self.id): spec.grid}
+        self.hears = dict.fromkeys((channel("reset", self.id), channel("setpoint", self.id)), frozenset((spec.grid,)))
         self._channel = channel("state", self.id)
         self._step = -1
         self._state = self.device.initial()

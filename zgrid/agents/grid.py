@@ -179,10 +179,10 @@ class GridAgent:
 
     def _wire(self) -> None:
         """Addresses and waiting places for the distributed execution."""
-        self.hears = {channel(kind, self.id): ENV for kind in ("action", "reset", "network")}
-        self.hears |= {channel("state", device): device for device in self._devices}
+        self.hears = {channel(kind, self.id): frozenset((ENV,)) for kind in ("action", "reset", "network")}
+        self.hears |= {channel("state", device): frozenset((device,)) for device in self._devices}
         if self.spec.weights:
-            self.hears[channel("peer", self.id)] = ""
+            self.hears[channel("peer", self.id)] = frozenset(self.spec.weights)
         self._setpoint_channels = tuple(channel("setpoint", device) for device in self._devices)
         self._reset_channels = tuple(channel("reset", device) for device in self._devices)
         self._report_channel = channel("report", self.id)

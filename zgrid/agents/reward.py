@@ -105,7 +105,7 @@ def overload(loading_percent: NDArray[np.float64]) -> float:
 class EconomicConfig(RewardConfig):
     """Parameters of the reward ``economic``."""
 
-    kind: Literal["economic"] = "economic"
+    kind: str = "economic"
     voltage: Literal["l1", "l2", "bowl"] = Field("l1", description="shape of the voltage penalty")
     sell_discount: float = Field(0.9, ge=0, le=1, description="share of the price that an export is paid")
     voltage_weight: float = Field(1.0, ge=0, description="safety per unit of the voltage penalty")
@@ -149,7 +149,7 @@ class Economic(Reward):
 class ReferenceConfig(RewardConfig):
     """Parameters of the reward ``reference``: those of every reward."""
 
-    kind: Literal["reference"] = "reference"
+    kind: str = "reference"
 
 
 class Reference(Reward):

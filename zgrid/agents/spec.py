@@ -43,7 +43,6 @@ class GridSpec:
     """One grid: its devices, protocols, reward and policy. ``weights`` maps each neighbour to its weight."""
 
     id: str
-    index: int
     dt_h: float
     devices: tuple[DeviceSpec, ...]
     reward: RewardConfig

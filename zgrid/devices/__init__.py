@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zgrid.devices.base import Control, Device, DeviceConfig, Effect, Market
+from zgrid.devices.base import Control, Device, DeviceConfig, Effect, Market, SeriesSource
 from zgrid.devices.elementwise import ARRAYS, FLOATS, Elementwise
 from zgrid.registry import resolve_class
 
@@ -18,6 +18,7 @@ __all__ = [
     "Effect",
     "Elementwise",
     "Market",
+    "SeriesSource",
     "device_class",
 ]
 

@@ -6,14 +6,27 @@ all devices of the kind on arrays. No kind does I/O, and none knows the network.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from zgrid.devices.elementwise import ARRAYS, FLOATS, Elementwise, Value
+
+
+def _name_or_number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"expected the name of a time series or a number, got {value!r}")
+    if not isinstance(value, str) and not math.isfinite(value):
+        raise ValueError(f"expected a finite number, got {value!r}")
+    return value
+
+
+SeriesSource: TypeAlias = Annotated[str | float, BeforeValidator(_name_or_number)]
+"""What a value follows: a time series by name, or a constant."""
 
 
 class DeviceConfig(BaseModel):

@@ -6,14 +6,14 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from zgrid.devices.base import Control, Device, DeviceConfig, Effect, Market
+from zgrid.devices.base import Control, Device, DeviceConfig, Effect, Market, SeriesSource
 from zgrid.devices.elementwise import Value
 
 
 class LoadConfig(DeviceConfig):
     """Parameters of a load."""
 
-    demand: str | float = Field(description="time series in pu of p_mw and q_mvar, or a constant")
+    demand: SeriesSource = Field(description="time series in pu of p_mw and q_mvar, or a constant")
     p_mw: float = Field(ge=0, description="active power at a demand of 1, MW")
     q_mvar: float = Field(0.0, description="reactive power at a demand of 1, Mvar")
     scale: float = Field(1.0, ge=0, description="factor on the series")

@@ -6,14 +6,14 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from zgrid.devices.base import Control, Device, DeviceConfig, Effect, Market
+from zgrid.devices.base import Control, Device, DeviceConfig, Effect, Market, SeriesSource
 from zgrid.devices.elementwise import Value
 
 
 class RenewableConfig(DeviceConfig):
     """Parameters of a PV or wind plant."""
 
-    availability: str | float = Field(description="time series in pu of p_max_mw, or a constant")
+    availability: SeriesSource = Field(description="time series in pu of p_max_mw, or a constant")
     p_max_mw: float = Field(gt=0, description="power at an availability of 1, MW")
     s_rated_mva: float = Field(gt=0, description="rating of the inverter, MVA")
     q_control: bool = Field(False, description="whether the action sets the reactive power too")

@@ -56,11 +56,15 @@ class MessageBroker(ABC):
         """
 
     def prove(self, timeout_s: float) -> None:  # noqa: B027 - most brokers have nothing to prove
-        """Return once everything published and subscribed to from now on arrives; call it before the first message.
+        """Return once what is published arrives, and what was subscribed to so far is heard; call it before the first
+        message.
 
         Raises:
             BrokerError: not in time.
         """
+
+    def adopt(self, run: str) -> None:  # noqa: B027 - a broker within one process knows its run
+        """Belong to this run from now on; until then nothing but roll calls is heard."""
 
     @abstractmethod
     def close(self) -> None:

@@ -6,16 +6,18 @@ import logging
 from collections import Counter
 
 from zgrid.errors import LostMessageError
-from zgrid.messages import Envelope
+from zgrid.messages import Envelope, RollCall
 
 logger = logging.getLogger(__name__)
+
+_CAUSES = 1000
 
 
 class Inspector:
     """Right run, newest incarnation, no gap. What is refused is counted per cause and sender, and logged once."""
 
     def __init__(self, refused: Counter[str], run: str | None) -> None:
-        """``run`` None: adopt the run of the first envelope that :meth:`adopt` is called with."""
+        """``run`` None: belong to none yet, and hear nothing but roll calls, until :meth:`adopt`."""
         self._refused = refused
         self._run = run
         self._incarnation: dict[str, int] = {}
@@ -37,29 +39,34 @@ class Inspector:
         if run == self._run and self._next.get(key) == (incarnation, sequence):
             self._next[key] = (incarnation, sequence + 1)
             return True
-        return self._judge(key, run, incarnation, sequence)
-
-    def _judge(self, key: tuple[str, str], run: str, incarnation: int, sequence: int) -> bool:
-        """Whether to hand on what is not simply the next in line."""
-        sender, channel = key
-        if run != self._run and self._run is not None:
+        if self._run is None:
+            return type(envelope.body) is RollCall or self.refuse("no_run_yet", sender)
+        if run != self._run:
             return self.refuse("other_run", sender)
+        return self._judge(sender, channel, incarnation, sequence)
+
+    def _judge(self, sender: str, channel: str, incarnation: int, sequence: int) -> bool:
+        """Whether to hand on what is of this run, but not simply the next in line."""
         known = self._incarnation.get(sender, -1)
         if incarnation < known:
             return self.refuse("old_incarnation", sender)
-        self._incarnation[sender] = incarnation
-        expected = self._next.get(key, (incarnation, sequence))
-        if expected[0] == incarnation and sequence < expected[1]:
+        if incarnation > known:
+            self._incarnation[sender] = incarnation
+            self._next = {key: value for key, value in self._next.items() if key[0] != sender}
+        _, expected = self._next.get((sender, channel), (incarnation, sequence))
+        if sequence < expected:
             return self.refuse("duplicate", sender)
-        self._next[key] = (incarnation, sequence + 1)
-        if expected[0] == incarnation and sequence > expected[1]:
-            self._refused[f"gap {sender}"] += 1
-            raise LostMessageError(sender, channel, expected[1], sequence)
+        self._next[sender, channel] = (incarnation, sequence + 1)
+        if sequence > expected:
+            self.refuse("gap", sender)
+            raise LostMessageError(sender, channel, expected, sequence)
         return True
 
     def refuse(self, cause: str, sender: str = "") -> bool:
         """Count a refusal, and log it if it is the first of its kind; always False."""
         key = f"{cause} {sender}".strip()
+        if key not in self._refused and len(self._refused) >= _CAUSES:
+            key = cause  # names off the wire must not fill the memory
         self._refused[key] += 1
         if self._refused[key] == 1:
             logger.warning("refused a message: %s (told once; see the counters)", key)

@@ -21,7 +21,11 @@ def run_proxy(host: str, ports: Sequence[int] | None, bound: Callable[[Address],
     for socket in (publishers, subscribers):
         configure(socket)
     wanted = ports or (0, 0)
-    address = Address(host, _bind(publishers, host, wanted[0]), _bind(subscribers, host, wanted[1]))
+    try:
+        address = Address(host, _bind(publishers, host, wanted[0]), _bind(subscribers, host, wanted[1]))
+    except BrokerError:
+        context.destroy(linger=0)
+        raise
     publishers.send(b"\x01")  # subscribe to all, so that no publisher filters while subscriptions travel
     bound(address)
     zmq.proxy(publishers, subscribers)

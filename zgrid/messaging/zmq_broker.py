@@ -21,6 +21,11 @@ HANDSHAKE_MS = 3000
 _PROBE_EVERY_S = 0.02
 
 
+def is_port(text: str) -> bool:
+    """Whether a text is the number of a port."""
+    return text.isascii() and text.isdigit() and 0 < int(text) < 65536
+
+
 class Address(NamedTuple):
     """Where a proxy is: nodes publish to one port and subscribe to the other."""
 
@@ -37,8 +42,8 @@ class Address(NamedTuple):
         """
         host, _, ports = text.rpartition(":")
         first, _, second = ports.partition(",")
-        if not (host and first.isdigit() and second.isdigit()):
-            raise BrokerError(f"expected HOST:PORT,PORT, got {text!r}")
+        if not (host and is_port(first) and is_port(second)):
+            raise BrokerError(f"expected HOST:PORT,PORT with ports from 1 to 65535, got {text!r}")
         return cls(host, int(first), int(second))
 
     def __str__(self) -> str:
@@ -53,15 +58,23 @@ class ZmqBroker(MessageBroker):
     """
 
     def __init__(self, address: Address, run: str | None = None) -> None:
-        """Connect; ``run`` None: adopt the run of the first roll call."""
+        """Connect; ``run`` None: hear nothing but roll calls until :meth:`adopt`.
+
+        Raises:
+            BrokerError: an address that is none.
+        """
         super().__init__()
         self.address = address
         self.inspector = Inspector(self.refused, run)
         self._pid = os.getpid()
         self._closed = False
         self._context = zmq.Context()
-        self._pub = self._connect(zmq.PUB, address.publish_port)
-        self._sub = self._connect(zmq.SUB, address.subscribe_port)
+        try:
+            self._pub = self._connect(zmq.PUB, address.publish_port)
+            self._sub = self._connect(zmq.SUB, address.subscribe_port)
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise BrokerError(f"cannot connect to {address}: {error}") from error
         self._timeout_s = -1.0
 
     def publish(self, channel: str, envelope: Envelope) -> int:
@@ -113,7 +126,10 @@ class ZmqBroker(MessageBroker):
             if frames[0] == probing.encode():
                 self._sub.setsockopt_string(zmq.UNSUBSCRIBE, probing)
                 return
-        raise BrokerError(f"no answer from a proxy at {self.address} within {timeout_s:.0f} s; is it running there?")
+        raise BrokerError(f"no answer from a proxy at {self.address} within {timeout_s:g} s; is it running there?")
+
+    def adopt(self, run: str) -> None:
+        self.inspector.adopt(run)
 
     def close(self) -> None:
         if self._closed or os.getpid() != self._pid:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from zgrid.networks.base import NETWORKS, Names, Network, PandapowerNetwork, TableNetwork, TapRange, find_network
-from zgrid.networks.tables import NetworkTables
+from zgrid.networks.base import NETWORKS, Network, PandapowerNetwork, TableNetwork, find_network
+from zgrid.networks.tables import Names, NetworkTables, TapRange
 
 __all__ = [
     "NETWORKS",

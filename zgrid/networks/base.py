@@ -5,33 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from zgrid.errors import NetworkError, UnknownNameError
-from zgrid.networks.tables import NetworkTables
+from zgrid.networks.tables import Names, NetworkTables, TapRange
 from zgrid.registry import resolve
-
-
-class TapRange(NamedTuple):
-    """Lowest and highest position of a tap changer."""
-
-    low: int
-    high: int
-
-
-class Names(NamedTuple):
-    """Names of a network's elements, in the order of its tables; ``taps`` those of transformers with a tap changer."""
-
-    source_bus: str
-    buses: tuple[str, ...]
-    lines: tuple[str, ...]
-    trafos: tuple[str, ...]
-    taps: dict[str, TapRange]
-    kv: tuple[float, ...]
-
-    def vn_kv(self, bus: str) -> float:
-        """Nominal voltage of a bus, kV."""
-        return self.kv[self.buses.index(bus)]
 
 
 class Network(ABC):

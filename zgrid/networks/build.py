@@ -8,8 +8,7 @@ from typing import Any
 import pandapower as pp
 
 from zgrid.errors import NetworkError
-from zgrid.networks.base import Names, TapRange
-from zgrid.networks.tables import NetworkTables, Trafo
+from zgrid.networks.tables import Names, NetworkTables, TapRange, Trafo
 
 
 def build_tables(tables: NetworkTables) -> Any:

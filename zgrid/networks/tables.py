@@ -98,3 +98,25 @@ class NetworkTables:
     loads: tuple[StaticLoad, ...]
     shunts: tuple[Shunt, ...] = ()
     switches: tuple[BusSwitch, ...] = ()
+
+
+class TapRange(NamedTuple):
+    """Lowest and highest position of a tap changer."""
+
+    low: int
+    high: int
+
+
+class Names(NamedTuple):
+    """Names of a network's elements, in the order of its tables; ``taps`` those of transformers with a tap changer."""
+
+    source_bus: str
+    buses: tuple[str, ...]
+    lines: tuple[str, ...]
+    trafos: tuple[str, ...]
+    taps: dict[str, TapRange]
+    kv: tuple[float, ...]
+
+    def vn_kv(self, bus: str) -> float:
+        """Nominal voltage of a bus, kV."""
+        return self.kv[self.buses.index(bus)]

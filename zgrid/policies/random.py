@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from zgrid.policies.base import Actor, GridView, Policy, PolicyConfig
 class RandomConfig(PolicyConfig):
     """It has no parameters."""
 
-    kind: Literal["random"] = "random"
+    kind: str = "random"
 
 
 class Random(Policy):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from zgrid.messages import Floats
 from zgrid.policies.base import GridView, Policy, PolicyConfig
@@ -12,7 +12,7 @@ from zgrid.policies.base import GridView, Policy, PolicyConfig
 class RuleBasedConfig(PolicyConfig):
     """It has no parameters."""
 
-    kind: Literal["rule_based"] = "rule_based"
+    kind: str = "rule_based"
 
 
 class RuleBased(Policy):

@@ -14,7 +14,7 @@ from zgrid.protocols.base import HorizontalProtocol, Outbox, ProtocolConfig
 class AverageConsensusConfig(ProtocolConfig):
     """Parameters of the consensus."""
 
-    kind: Literal["average_consensus"] = "average_consensus"
+    kind: str = "average_consensus"
     value: Literal["p_pcc_mw", "vm_mean_pu", "price"] = Field(
         "p_pcc_mw", description="the local value: import at the PCC, mean voltage of the last step, or price"
     )

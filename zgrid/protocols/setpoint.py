@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from zgrid.messages import Floats
 from zgrid.protocols.base import ProtocolConfig, VerticalProtocol
@@ -11,7 +11,7 @@ from zgrid.protocols.base import ProtocolConfig, VerticalProtocol
 class SetpointConfig(ProtocolConfig):
     """It has no parameters."""
 
-    kind: Literal["setpoint"] = "setpoint"
+    kind: str = "setpoint"
 
 
 class SetpointProtocol(VerticalProtocol):

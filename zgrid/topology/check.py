@@ -6,11 +6,12 @@ import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
 
-from zgrid.devices import device_class
+from zgrid.devices import DeviceConfig, device_class
 from zgrid.errors import Finding, NetworkError, ProfileError, UnknownNameError
 from zgrid.networks import Names, find_network
 from zgrid.powerflow import POWER_FLOWS, power_flow_class
 from zgrid.profiles import Calendar, Series, find_file, read_series, series_names
+from zgrid.topology.kinds import UNSETTLED
 from zgrid.topology.schema import GridConfig, NetworkConfig, Topology
 
 
@@ -40,7 +41,9 @@ def _check_broker(topology: Topology) -> Iterator[Finding]:
             yield Finding("broker.ports", f"expected ports from 1 to 65535, got {port}")
     if broker.ports and broker.ports[0] == broker.ports[1]:
         yield Finding("broker.ports", f"port {broker.ports[0]} is taken twice")
-    if not broker.insecure and not is_loopback(broker.host):
+    if ":" in broker.host or broker.host in ("", "*"):
+        yield Finding("broker.host", f"expected an IPv4 address or a host name, got {broker.host!r}")
+    elif not broker.insecure and not is_loopback(broker.host):
         yield Finding("broker.host", f"{broker.host} is no loopback address; without keys that needs insecure: true")
     if topology.observability == "full" and not topology.centralized:
         yield Finding("observability", "full needs centralized: true; distributed grids see their own area")
@@ -102,13 +105,18 @@ def _check_profiles(topology: Topology) -> Iterator[Finding]:
         yield Finding("profiles", str(error))
 
 
+def _settled(grid: GridConfig) -> Iterator[tuple[str, DeviceConfig]]:
+    """The devices that are not wrong already."""
+    return ((name, device) for name, device in grid.devices.items() if device.kind != UNSETTLED)
+
+
 def _series_paths(topology: Topology) -> Iterator[tuple[str, str | float]]:
     if topology.network is not None:
         yield "network.load", topology.network.load
     for grid_id, grid in topology.grids.items():
         yield f"grids.{grid_id}.network.load", grid.network.load
         yield f"grids.{grid_id}.price", grid.price
-        for name, device in grid.devices.items():
+        for name, device in _settled(grid):
             keys = device_class(device.kind).SERIES
             for key, source in zip(keys, device.series(), strict=True):
                 yield f"grids.{grid_id}.devices.{name}.{key}", source
@@ -125,7 +133,7 @@ def _check_networks(topology: Topology) -> Iterator[Finding]:
         names, findings = _names(f"{path}.network", grid.network)
         yield from findings
         if names is not None:
-            for name, device in grid.devices.items():
+            for name, device in _settled(grid):
                 if device.bus not in names.buses:
                     yield Finding(f"{path}.devices.{name}.bus", _unknown("bus", device.bus, names.buses))
         yield from _check_connection(path, grid, topology, feeder, names)
@@ -185,5 +193,7 @@ def _check_neighbours(topology: Topology) -> Iterator[Finding]:
 
 def _check_actions(topology: Topology) -> Iterator[Finding]:
     for grid_id, grid in topology.grids.items():
-        if not any(device_class(device.kind).controls(device) for device in grid.devices.values()):
+        settled = list(_settled(grid))
+        controlled = any(device_class(device.kind).controls(device) for _, device in settled)
+        if len(settled) == len(grid.devices) and not controlled:
             yield Finding(f"grids.{grid_id}.devices", "no device that can be controlled; expected at least one")

@@ -17,9 +17,9 @@ def json_schema() -> dict[str, Any]:
     definitions = schema["$defs"]
     grid = definitions["GridConfig"]["properties"]
     for key, family in _AT_TOP.items():
-        schema["properties"][key] = _choice(family, definitions)
+        schema["properties"][key] = _or_null(_choice(family, definitions), schema["properties"][key])
     for key, family in _AT_GRID.items():
-        grid[key] = _choice(family, definitions)
+        grid[key] = _or_null(_choice(family, definitions), grid[key])
     grid["devices"]["patternProperties"] = {"": _choice(DEVICE, definitions)}
     for holder in (schema["properties"], grid):
         holder["network"] = {"anyOf": [{"type": "string"}, holder["network"]]}
@@ -38,5 +38,12 @@ def _choice(family: Family, definitions: dict[str, Any]) -> dict[str, Any]:
         options.append(own)
         if not required:
             options.append({"const": kind})
+    options.append({"type": "string", "pattern": ":"})
     options.append({"type": "object", "properties": {"kind": {"type": "string", "pattern": ":"}}, "required": ["kind"]})
     return {"anyOf": options}
+
+
+def _or_null(choice: dict[str, Any], was: dict[str, Any]) -> dict[str, Any]:
+    """The choice, and null where the key may be left out."""
+    optional = {"type": "null"} in was.get("anyOf", ())
+    return {"anyOf": [*choice["anyOf"], {"type": "null"}]} if optional else choice

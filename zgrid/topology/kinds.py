@@ -46,6 +46,10 @@ _AT_TOP = {
 _AT_GRID = {"reward": REWARD, "policy": POLICY, "vertical": VERTICAL_PROTOCOL}
 
 
+UNSETTLED = "?"
+"""The kind of a config that stands in for one that is wrong."""
+
+
 class Place(NamedTuple):
     """Where a kind stands: the mapping that holds it, its key there, its dotted path and its family."""
 
@@ -89,7 +93,7 @@ def settle(raw: dict[Any, Any]) -> list[Finding]:
 
 
 def _config(value: Any, path: str, family: Family, findings: list[Finding]) -> BaseModel:
-    filler = family.base.model_construct(kind="?", bus="?")
+    filler = family.base.model_construct(kind=UNSETTLED, bus=UNSETTLED)
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
         findings.append(Finding(f"{path}.kind", f"missing; one of {', '.join(sorted(family.table))}"))
         return filler

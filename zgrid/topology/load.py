@@ -52,14 +52,12 @@ def examine(
         topology = Topology.model_validate(raw)
     except ValidationError as error:
         return None, findings + findings_of(error)
-    if findings or not checked:
-        return topology, findings
-    return topology, check(topology)
+    return topology, findings + (check(topology) if checked else [])
 
 
 def find_topology(name: str) -> str | Path:
     """The file of a topology that ships with zgrid (``3mg``), or the name itself."""
-    if Path(name).suffix or Path(name).exists():
+    if Path(name).suffix or Path(name).is_file():
         return name
     here = Path(__file__).parent.parent
     for folder in (here / "topologies", here.parent / "topologies"):
@@ -87,24 +85,28 @@ def _read(source: Source) -> tuple[dict[str, Any] | None, list[Finding]]:
         return None, [Finding("file", f"not YAML: {error}")]
     if not isinstance(raw, dict):
         return None, [Finding("file", "expected a mapping at the top")]
-    return raw, _duplicates(node, "")
+    findings = _duplicates(node, "")
+    return (None if any("alias" in finding.message for finding in findings) else raw), findings
 
 
-def _duplicates(node: yaml.Node | None, path: str) -> list[Finding]:
+def _duplicates(node: yaml.Node | None, path: str, within: frozenset[int] = frozenset()) -> list[Finding]:
     """Keys given twice, which YAML readers otherwise settle in silence."""
     findings: list[Finding] = []
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            findings += _duplicates(item, f"{path}.{index}")
+            findings += _duplicates(item, f"{path}.{index}", within)
     if not isinstance(node, yaml.MappingNode):
         return findings
     seen: set[str] = set()
+    if id(node) in within:
+        return [Finding(path, "an alias of a section that holds it")]
+    within = within | {id(node)}
     for key, value in node.value:
         here = f"{path}.{key.value}" if path else str(key.value)
         if key.value in seen:
             findings.append(Finding(here, f"duplicate id or key, again in line {key.start_mark.line + 1}"))
         seen.add(key.value)
-        findings += _duplicates(value, here)
+        findings += _duplicates(value, here, within)
     return findings
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StringConstra
 
 from zgrid.agents import DeviceSpec, GridSpec
 from zgrid.agents.reward import RewardConfig
-from zgrid.devices import DeviceConfig
+from zgrid.devices import DeviceConfig, SeriesSource
 from zgrid.policies import PolicyConfig
 from zgrid.protocols import ProtocolConfig, metropolis_weights
 
@@ -29,7 +29,7 @@ class NetworkConfig(_Section):
     kind: str = Field(
         description="ieee13, ieee34, module:function that returns a pandapower net, or a JSON file of one"
     )
-    load: str | float = Field(1.0, description="time series that scales the network's own loads, or a constant")
+    load: SeriesSource = Field(1.0, description="time series that scales the network's own loads, or a constant")
     load_scale: float = Field(1.0, ge=0, description="factor on that series")
     taps: dict[str, int] = Field({}, description="tap position by transformer name")
     source_vm_pu: float | None = Field(None, gt=0, description="voltage of the source, where it is the slack")
@@ -76,7 +76,7 @@ class GridConfig(_Section):
 
     network: NetworkConfig
     connect_at: str | None = Field(None, description="bus of the feeder at which the grid's source bus hangs (its PCC)")
-    price: str | float = Field(description="time series of the price in $/MWh, or a constant")
+    price: SeriesSource = Field(description="time series of the price in $/MWh, or a constant")
     reward: SerializeAsAny[RewardConfig] | None = Field(None, description="default: the topology's")
     policy: SerializeAsAny[PolicyConfig] | None = Field(None, description="default: the topology's")
     vertical: SerializeAsAny[ProtocolConfig] | None = Field(None, description="default: the topology's")
@@ -91,7 +91,7 @@ class Topology(_Section):
     name: str = Field(min_length=1)
     centralized: bool = Field(False, description="true: direct calls, no broker")
     message_broker: Literal["in_memory", "zmq"] = Field("zmq", description="the broker where centralized is false")
-    dt_h: float = Field(1.0, gt=0, le=24, description="hours per step")
+    dt_h: float = Field(1.0, ge=0.001, le=24, description="hours per step")
     episode_steps: int = Field(24, ge=1, description="steps per episode")
     seed: int = Field(0, ge=0, description="seed of the first reset")
     share_reward: bool = Field(False, description="give every grid the mean of all rewards")
@@ -124,9 +124,9 @@ class Topology(_Section):
     @property
     def grid_specs(self) -> tuple[GridSpec, ...]:
         """All grids, in the order of the file."""
-        return tuple(self._grid_spec(index, grid_id) for index, grid_id in enumerate(self.grids))
+        return tuple(self._grid_spec(grid_id) for grid_id in self.grids)
 
-    def _grid_spec(self, index: int, grid_id: str) -> GridSpec:
+    def _grid_spec(self, grid_id: str) -> GridSpec:
         grid = self.grids[grid_id]
         devices = tuple(
             DeviceSpec(f"{grid_id}.{name}", grid_id, config, self.dt_h) for name, config in grid.devices.items()
@@ -134,7 +134,6 @@ class Topology(_Section):
         neighbours = {other: config.neighbours for other, config in self.grids.items()}
         return GridSpec(
             grid_id,
-            index,
             self.dt_h,
             devices,
             grid.reward or self.reward,
@@ -162,10 +161,12 @@ class Topology(_Section):
         return {source for source in sources if isinstance(source, str)}
 
     def hash(self) -> str:
-        """SHA-256 over what agents must agree on: grids, devices, protocols, step; not where or how anything runs."""
+        """SHA-256 over what agents must agree on: grids, devices and their order, protocols, step; not where or how
+        anything runs, and not the electrical networks, which only the env knows.
+        """
         data = self.model_dump(mode="json", include={"dt_h", "reward", "policy", "vertical", "horizontal", "grids"})
         for grid in data["grids"].values():
-            del grid["run"]
+            del grid["run"], grid["network"], grid["connect_at"]
             for device in grid["devices"].values():
                 del device["run"]
-        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(data).encode()).hexdigest()
