@@ -270,9 +270,6 @@ class TestRunThatCannot:
     def test_quiet_does_not_silence_errors(self, zgrid: Callable[..., Result], bad_file: str) -> None:
         assert "colour: unknown key" in zgrid("run", bad_file, "--quiet")[2]
 
-    @pytest.mark.xfail(
-        strict=True, raises=OSError, reason="where results cannot be written is seen after the whole run"
-    )
     def test_an_out_that_is_a_file_is_told(self, zgrid: Callable[..., Result], file: str) -> None:
         code, _, err = zgrid("run", file, "--centralized", "--steps", "1", "--quiet", "--out", file)
         assert code in (1, 2)

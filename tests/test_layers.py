@@ -156,7 +156,6 @@ def test_no_modules_import_each_other() -> None:
     assert cycles(only_at_top=True) == []
 
 
-@pytest.mark.xfail(strict=True, reason="networks.build needs Names of networks.base, which imports it inside functions")
 def test_no_modules_import_each_other_inside_functions_either() -> None:
     assert cycles(only_at_top=False) == []
 
@@ -199,9 +198,7 @@ def test_no_one_else_asks_for_the_mode(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not is_in(module, ("zgrid.messaging",))])
-def test_no_one_asks_for_the_class_of_a_broker(module: str, request: pytest.FixtureRequest) -> None:
-    if module == "zgrid.node":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="Steward asserts a ZmqBroker to adopt the run"))
+def test_no_one_asks_for_the_class_of_a_broker(module: str) -> None:
     asked = [
         node.lineno
         for node in ast.walk(tree(module))

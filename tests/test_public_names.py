@@ -128,10 +128,7 @@ class TestDocstrings:
         ]
         assert [node.name for node in public if not ast.get_docstring(node)] == []
 
-    def test_every_public_method_is_explained_where_it_begins(self, path: Path, request: pytest.FixtureRequest) -> None:
-        if name_of(path) in ("zgrid.host", "zgrid.node"):
-            reason = "Receiver.hears and Receiver.receive, which Steward follows, have no docstrings"
-            request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+    def test_every_public_method_is_explained_where_it_begins(self, path: Path) -> None:
         assert [
             f"{cls.__name__}.{name}"
             for cls in public_classes(module_of(path))

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from zgrid.errors import LostMessageError
 from zgrid.messages import ENV, Body, Envelope, Failure, channel
-from zgrid.messaging import MessageBroker
+from zgrid.messaging import MessageBroker, count_refusal
 from zgrid.post import Post
 
 
@@ -71,14 +71,14 @@ class Host:
         except LostMessageError as error:
             if self._is_heard(error.sender, error.channel):
                 raise
-            self.broker.refused["stranger"] += 1
+            count_refusal(self.broker.refused, "stranger", error.sender)
             return True
         if delivery is None:
             return False
         name, envelope = delivery
         for receiver, senders in self._routes.get(name, ()):
             if envelope.sender not in senders:
-                receiver.refused["stranger"] += 1
+                count_refusal(receiver.refused, "stranger", envelope.sender)
             elif receiver.id == ENV:
                 receiver.receive(envelope)
             else:

@@ -136,14 +136,10 @@ def test_accepts_a_plug_in_with_any_parameters() -> None:
     assert accepts(SCHEMA, topology)
 
 
-@pytest.mark.xfail(strict=True, reason="the bare name of a plug-in is no option of _choice, though load() takes it")
 def test_accepts_the_bare_name_of_a_plug_in() -> None:
     assert accepts(SCHEMA, small_topology() | {"policy": "my_package.mine:Mine"})
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_choice drops the null that optional kinds may be, as load() takes and dumps it"
-)
 def test_accepts_a_dumped_topology() -> None:
     assert accepts(SCHEMA, json.loads(load(small_topology()).model_dump_json()))
 

@@ -134,7 +134,6 @@ def test_what_is_wrong_with_the_parameters_of_a_policy_is_told() -> None:
     assert [finding.path for finding in examine(content)[1]] == ["policy.laziness"]
 
 
-@pytest.mark.xfail(strict=True, reason="RuleBasedConfig.kind is Literal['rule_based']; so in every reward and protocol")
 def test_a_policy_that_refines_a_built_in_one_takes_its_parameters() -> None:
     assert examine(small_topology() | {"policy": "zgrid_test_plugin:Refined"})[1] == []
 

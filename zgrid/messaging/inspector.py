@@ -64,10 +64,17 @@ class Inspector:
 
     def refuse(self, cause: str, sender: str = "") -> bool:
         """Count a refusal, and log it if it is the first of its kind; always False."""
-        key = f"{cause} {sender}".strip()
-        if key not in self._refused and len(self._refused) >= _CAUSES:
-            key = cause  # names off the wire must not fill the memory
-        self._refused[key] += 1
-        if self._refused[key] == 1:
-            logger.warning("refused a message: %s (told once; see the counters)", key)
+        if count_refusal(self._refused, cause, sender) == 1:
+            logger.warning("refused a message: %s (told once; see the counters)", f"{cause} {sender}".strip())
         return False
+
+
+def count_refusal(refused: Counter[str], cause: str, sender: str) -> int:
+    """Count a refusal by cause and sender; how often it happened. Names off the wire do not fill the memory: past
+    1,000 different ones only the cause is counted.
+    """
+    key = f"{cause} {sender}".strip()
+    if key not in refused and len(refused) >= _CAUSES:
+        key = cause
+    refused[key] += 1
+    return refused[key]

@@ -43,7 +43,7 @@ class Address(NamedTuple):
         host, _, ports = text.rpartition(":")
         first, _, second = ports.partition(",")
         if not (host and is_port(first) and is_port(second)):
-            raise BrokerError(f"expected HOST:PORT,PORT with ports from 1 to 65535, got {text!r}")
+            raise BrokerError(f"expected HOST:PORT,PORT, got {text!r}; ports are 1 to 65535")
         return cls(host, int(first), int(second))
 
     def __str__(self) -> str:

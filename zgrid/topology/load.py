@@ -51,8 +51,25 @@ def examine(
     try:
         topology = Topology.model_validate(raw)
     except ValidationError as error:
-        return None, findings + findings_of(error)
+        findings += findings_of(error)
+        if not _drop_unknown_keys(raw, error):
+            return None, findings
+        topology = Topology.model_validate(raw)
     return topology, findings + (check(topology) if checked else [])
+
+
+def _drop_unknown_keys(raw: dict[str, Any], error: ValidationError) -> bool:
+    """Take out what is unknown, so that the rest can be looked at too; False if more than that is wrong."""
+    errors = error.errors()
+    if any(one["type"] != "extra_forbidden" for one in errors):
+        return False
+    for one in errors:
+        *way, last = one["loc"]
+        holder: Any = raw
+        for key in way:
+            holder = holder[key]
+        del holder[last]
+    return True
 
 
 def find_topology(name: str) -> str | Path:
