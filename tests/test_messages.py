@@ -51,14 +51,12 @@ EXAMPLES = {
     "state": DeviceState(0.5, -0.1, 3.25, 0.0, (0.5,)),
     "network": NetworkState(
         True,
-        np.array([1.0, NAN, 0.97]),
-        np.array([50.0]),
-        np.zeros(0),
+        (3, 1, 0),
+        np.array([1.0, NAN, 0.97, 50.0]),
         -0.2,
         0.1,
         (30.0, 20.0, 40.0, 0.5),
         (0.0, 1.0),
-        np.zeros(0),
     ),
     "report": Report(-12.5, (12.5, 0.0), np.array([0.5, -0.25], dtype=np.float32)),
     "failure": Failure("mg_1", 3, "ValueError: no", "Traceback ..."),
@@ -88,6 +86,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "Counts": st.lists(st.tuples(st.text(), counts, counts), max_size=4).map(tuple),
     "FiniteArray": finite_arrays,
     "GappyArray": gappy_arrays,
+    "Sizes": st.just((0, 0, 0)),  # any array is long enough
 }
 WRONG: dict[str, tuple[Any, ...]] = {
     "str": (None, 1, 1.0, b"x", ["x"], True),
@@ -100,6 +99,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "Counts": (None, [1], [["a", 1]], [["a", 1, 2, 3]], [["a", -1, 0]], [["a", 1.0, 0]], [[1, 1, 0]], ["abc"]),
     "FiniteArray": (None, 1.0, [1.0], np.array([1.0, NAN]), np.array([INF]), np.array([NAN], dtype=np.float32)),
     "GappyArray": (None, 1.0, [1.0], [NAN], np.array([INF, NAN]), np.array([-INF])),
+    "Sizes": (None, 3, [3, 1], [3, 1, 0, 0], [3, 1, -1], [3.0, 1, 0], "abc", [3, 1, 1]),
 }
 
 

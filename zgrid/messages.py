@@ -26,6 +26,7 @@ Texts: TypeAlias = tuple[str, ...]
 Counts: TypeAlias = tuple[tuple[str, int, int], ...]
 FiniteArray: TypeAlias = NDArray[Any]
 GappyArray: TypeAlias = NDArray[Any]
+Sizes: TypeAlias = tuple[int, int, int]
 
 
 class Probe(NamedTuple):
@@ -91,21 +92,36 @@ class DeviceState(NamedTuple):
 class NetworkState(NamedTuple):
     """env to grid: the solved network in the grid's own area, and what the coming step brings.
 
-    ``vm_pu`` (n_bus,), ``line_loading`` (n_line,) and ``trafo_loading`` (n_trafo,) in percent: float64, NaN where dead.
-    ``p_pcc_mw`` and ``q_pcc_mvar`` flow into the grid at its PCC. ``series`` are the grid's own time series in the
-    coming step, ``clock`` is that step's (sine, cosine) of the time of day. ``elsewhere`` is empty unless the
-    topology says ``observability: full``.
+    ``measured`` is one float64 array, NaN where dead: voltages in pu, loadings of lines, then of transformers, in
+    percent, ``sizes`` of each, and after them what ``observability: full`` adds. ``p_pcc_mw`` and ``q_pcc_mvar`` flow
+    into the grid at its PCC. ``series`` are the grid's own time series in the coming step, ``clock`` is that step's
+    (sine, cosine) of the time of day.
     """
 
     converged: bool
-    vm_pu: GappyArray
-    line_loading: GappyArray
-    trafo_loading: GappyArray
+    sizes: Sizes
+    measured: GappyArray
     p_pcc_mw: float
     q_pcc_mvar: float
     series: Floats
     clock: Floats
-    elsewhere: GappyArray
+
+    @property
+    def vm_pu(self) -> GappyArray:
+        """Voltages, (n_bus,) float64, pu."""
+        return self.measured[: self.sizes[0]]
+
+    @property
+    def line_loading(self) -> GappyArray:
+        """Loadings of the lines, (n_line,) float64, percent."""
+        n_bus, n_line, _ = self.sizes
+        return self.measured[n_bus : n_bus + n_line]
+
+    @property
+    def loading(self) -> GappyArray:
+        """Loadings of lines and transformers, (n_line + n_trafo,) float64, percent."""
+        n_bus, n_line, n_trafo = self.sizes
+        return self.measured[n_bus : n_bus + n_line + n_trafo]
 
 
 class Report(NamedTuple):
@@ -210,15 +226,21 @@ def channel(kind: str, address: str) -> str:
     return f"{kind}/{address}/"
 
 
-def encode(envelope: Envelope) -> bytes:
-    """The envelope as MessagePack, by position.
+def packer() -> msgpack.Packer:
+    """What :func:`encode` packs with; one for each user, because it is not for two threads at once."""
+    return msgpack.Packer(default=_pack_array)
+
+
+def encode(envelope: Envelope, packer: msgpack.Packer | None = None) -> bytes:
+    """The envelope as MessagePack, by position. A ``packer`` that is kept saves making one.
 
     Raises:
         MessageError: a value that has no place in a message, or more than 1 MiB.
     """
     body = envelope.body
     try:
-        data: bytes = msgpack.packb((VERSION, KIND[type(body)], *envelope[:-1], body), default=_pack_array)
+        packer = packer or msgpack.Packer(default=_pack_array)
+        data: bytes = packer.pack((VERSION, KIND[type(body)], *envelope[:-1], body))
     except (TypeError, ValueError, OverflowError, KeyError) as error:
         raise MessageError(f"cannot encode {type(body).__name__} of {envelope.sender}: {error}") from error
     if len(data) > MAX_BYTES:
@@ -246,18 +268,22 @@ def decode(data: bytes) -> Envelope:
         raise MessageError(f"version: {version!r}, expected {VERSION}")
     if checks is None:
         raise MessageError(f"unknown kind: {kind!r}")
-    whole = (incarnation, sequence, step, round, sent_ns)
-    if not (type(sender) is type(run) is str and _INT_ONLY.issuperset(map(type, whole)) and min(whole) >= 0):
+    if not (
+        type(sender) is type(run) is str
+        and type(incarnation) is type(sequence) is type(step) is type(round) is type(sent_ns) is int
+        and (incarnation | sequence | step | round | sent_ns) >= 0  # negative if one is
+    ):
         raise MessageError("malformed: envelope")
     if type(fields) is not tuple or len(fields) != len(checks):
         raise MessageError(f"malformed: {kind} takes {len(checks)} fields")
     for check, value in zip(checks, fields, strict=True):
         if not check(value):
             raise MessageError(f"malformed: a field of {kind}")
+    if kind == "network" and sum(fields[1]) > fields[2].size:
+        raise MessageError("malformed: sizes of network")
     return Envelope(sender, run, incarnation, sequence, step, round, sent_ns, BODIES[kind]._make(fields))
 
 
-_INT_ONLY = frozenset((int,))
 _FLOAT_ONLY = frozenset((float,))
 _ARRAY = 1
 
@@ -314,7 +340,11 @@ def _is_finite_array(value: Any) -> bool:
 
 
 def _is_gappy_array(value: Any) -> bool:
-    return type(value) is np.ndarray and (value.size == 0 or not np.isinf(value).any())
+    return type(value) is np.ndarray and not np.isinf(value).any()
+
+
+def _are_sizes(value: Any) -> bool:
+    return type(value) is tuple and len(value) == 3 and all(map(_is_whole, value))
 
 
 _CHECK_OF: dict[str, Callable[[Any], bool]] = {
@@ -328,6 +358,7 @@ _CHECK_OF: dict[str, Callable[[Any], bool]] = {
     "Counts": _are_counts,
     "FiniteArray": _is_finite_array,
     "GappyArray": _is_gappy_array,
+    "Sizes": _are_sizes,
 }
 
 

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from zgrid.agents.grid import OBSERVATION_LIMIT
 from zgrid.agents.spec import GRID_SERIES
 from zgrid.devices import device_class
-from zgrid.messages import DeviceState, Floats, NetworkState
+from zgrid.messages import DeviceState, Floats, NetworkState, Sizes
 from zgrid.networks import find_network
 from zgrid.networks.couple import FEEDER, Area, Attachment, CoupledNetwork, Part, couple
 from zgrid.powerflow import PowerFlow, Solution, power_flow_class
 from zgrid.topology import NetworkConfig, Topology, load_calendar
-
-_NOTHING = np.zeros(0)
 
 
 class World:
@@ -35,7 +33,7 @@ class World:
         self.calendar = load_calendar(topology)
         self.grids = tuple(topology.grids)
         self._sees_all = topology.observability == "full"
-        self._areas = tuple(self.network.areas[grid] for grid in self.grids)
+        self._meters = tuple(self._meter(self.network.areas[grid]) for grid in self.grids)
         self._parts = tuple(self.network.parts.index(grid) for grid in self.grids)
         self._load_scale = np.stack([self._scale_of(topology, part) for part in self.network.parts], axis=1)
         self._series = tuple(self._series_of(topology, grid) for grid in self.grids)
@@ -129,21 +127,28 @@ class World:
         return self.solution
 
     def _network_states(self, solution: Solution) -> list[NetworkState]:
-        clock, elsewhere = self._clock(), solution.vm_pu if self._sees_all else _NOTHING
+        clock = self._clock()
+        everything = np.concatenate((solution.vm_pu, solution.line_loading, solution.trafo_loading))
         return [
             NetworkState(
                 solution.converged,
-                solution.vm_pu[area.buses],
-                solution.line_loading[area.lines],
-                solution.trafo_loading[area.trafos],
+                sizes,
+                everything[rows],
                 float(solution.p_pcc_mw[part]),
                 float(solution.q_pcc_mvar[part]),
                 tuple(series[self._row].tolist()),
                 clock,
-                elsewhere,
             )
-            for area, part, series in zip(self._areas, self._parts, self._series, strict=True)
+            for (sizes, rows), part, series in zip(self._meters, self._parts, self._series, strict=True)
         ]
+
+    def _meter(self, area: Area) -> tuple[Sizes, NDArray[np.intp]]:
+        """What a grid is told of the solution: how many voltages and loadings, and their rows in all of them."""
+        n_bus, n_line = len(self.network.net["bus"]), len(self.network.net["line"])
+        rows = [area.buses, n_bus + area.lines, n_bus + n_line + area.trafos]
+        if self._sees_all:
+            rows.append(np.arange(n_bus))
+        return (len(area.buses), len(area.lines), len(area.trafos)), np.concatenate(rows)
 
     def _clock(self) -> Floats:
         angle = 2.0 * math.pi * self.hour / 24.0

@@ -50,7 +50,6 @@ def spec(name: str = "mg_1", *, rounds: int = 0, policy: str = "rule_based", rew
     horizontal = horizontal_class("average_consensus").Config(rounds=rounds) if rounds else None
     return GridSpec(
         name,
-        0,
         0.25,
         devices,
         reward_class(reward).Config(),
@@ -63,11 +62,10 @@ def spec(name: str = "mg_1", *, rounds: int = 0, policy: str = "rule_based", rew
 
 def network(step: int) -> NetworkState:
     """What the env might say after a step: everything depends on the step, one bus is dead."""
-    vm_pu = np.array([1.0, 0.9 + 0.02 * step, NAN])
-    loading = np.array([40.0 + step]), np.array([80.0 + 10.0 * step])
+    measured = np.array([1.0, 0.9 + 0.02 * step, NAN, 40.0 + step, 80.0 + 10.0 * step])
     # price, low, high, load; the sun
     series = (60.0 + 10.0 * step, 40.0, 70.0, 0.5, 0.1 * step)
-    return NetworkState(True, vm_pu, *loading, 0.3 - 0.1 * step, 0.05, series, (0.0, 1.0), np.zeros(0))
+    return NetworkState(True, (3, 1, 1), measured, 0.3 - 0.1 * step, 0.05, series, (0.0, 1.0))
 
 
 def envelope(sender: str, step: int, body: Body, round: int = 0) -> Envelope:
@@ -363,8 +361,8 @@ def test_every_entry_of_an_observation_is_what_its_name_says() -> None:
         DeviceState(-0.5, 0.0, 1.0, 0.0, (0.625,)),
     ]
     state = NetworkState(
-        True, np.array([1.0, 0.96875, 1.03125]), np.array([50.0]), np.array([112.5]), -0.75, 0.0625,
-        (62.5, 25.0, 75.0, 0.5, 0.875), (0.5, -0.5), np.zeros(0),
+        True, (3, 1, 1), np.array([1.0, 0.96875, 1.03125, 50.0, 112.5]), -0.75, 0.0625,
+        (62.5, 25.0, 75.0, 0.5, 0.875), (0.5, -0.5),
     )  # fmt: skip
     assert observed(state, states) == {
         "mg_1.dg_1.p_mw": 0.5, "mg_1.dg_1.q_mvar": 0.25,
@@ -381,7 +379,7 @@ def test_every_entry_of_an_observation_is_what_its_name_says() -> None:
 
 
 def test_what_is_dead_is_observed_as_zero() -> None:
-    dead = network(2)._replace(converged=False, vm_pu=np.full(3, NAN), line_loading=np.array([NAN]))
+    dead = network(2)._replace(converged=False, measured=np.array([NAN, NAN, NAN, NAN, 90.0]))
     seen = observed(dead)
     assert [seen[f"vm_pu[{bus}]"] for bus in BUSES] == [0.0, 0.0, 0.0]
     assert seen["loading_pu[Line 1]"] == 0.0

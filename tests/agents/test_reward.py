@@ -26,7 +26,8 @@ def network(
     converged: bool = True,
 ) -> NetworkState:
     arrays = [np.array(values, dtype=np.float64) for values in (vm_pu, line_loading, trafo_loading)]
-    return NetworkState(converged, *arrays, p_pcc_mw, 0.0, (), (), np.zeros(0))
+    sizes = (len(vm_pu), len(line_loading), len(trafo_loading))
+    return NetworkState(converged, sizes, np.concatenate(arrays), p_pcc_mw, 0.0, (), ())
 
 
 def states(costs: Sequence[float] = (0.0, 0.0, 0.0), violations: Sequence[float] = (0.0, 0.0, 0.0)) -> list[Any]:

@@ -241,8 +241,9 @@ def observation(states: Sequence[DeviceState], network: NetworkState, told: Floa
     price, low, high, *rest = network.series
     known += (price * 0.01, low * 0.01, high * 0.01, *rest, *network.clock, *told)
     known += (network.p_pcc_mw, network.q_pcc_mvar)
-    loading = np.concatenate((network.line_loading, network.trafo_loading)) * 0.01
-    raw = np.concatenate((known, network.vm_pu, loading, network.elsewhere))
+    n_bus, n_line, n_trafo = network.sizes
+    raw = np.concatenate((known, network.measured))
+    raw[len(known) + n_bus : len(known) + n_bus + n_line + n_trafo] *= 0.01
     raw[np.isnan(raw)] = 0.0
     seen: FiniteArray = np.minimum(np.maximum(raw, -OBSERVATION_LIMIT), OBSERVATION_LIMIT).astype(np.float32)
     seen.flags.writeable = False

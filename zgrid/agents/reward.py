@@ -137,7 +137,7 @@ class Economic(Reward):
         energy_mwh = network.p_pcc_mw * self.dt_h
         energy_cost = price * (energy_mwh if energy_mwh >= 0.0 else energy_mwh * config.sell_discount)
         voltage = VOLTAGE[config.voltage](network.vm_pu, config.vm_min_pu, config.vm_max_pu)
-        loading = overload(network.line_loading) + overload(network.trafo_loading)
+        loading = overload(network.loading)
         limits = 0.0
         for state in states:
             limits += state.violation

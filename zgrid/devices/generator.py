@@ -102,6 +102,7 @@ class Generator(Device):
         self.stop_time = self._parameter(lambda c: c.stop_time_h)
         self.start_cost = self._parameter(lambda c: c.start_cost)
         self.stop_cost = self._parameter(lambda c: c.stop_cost)
+        self.commits = any(c.commitment for c in self._configs)
         self.starts_on = self._parameter(lambda c: OFF if c.commitment else ON)
         count = max(len(c.cost_points) for c in self._configs)
         self.segments = tuple((self._segment(k, 0), self._segment(k, 1)) for k in range(count - 1))
@@ -125,7 +126,9 @@ class Generator(Device):
         self, state: tuple[Value, ...], setpoint: tuple[Value, ...], series: tuple[Value, ...]
     ) -> tuple[tuple[Value, ...], Effect]:
         m = self.m
-        status, remaining, switching_cost = self._commit(state[1], state[2], setpoint[2])
+        status, remaining, switching_cost = state[1], state[2], 0.0
+        if self.commits:
+            status, remaining, switching_cost = self._commit(status, remaining, setpoint[2])
         on = status == ON
         asked = self.m.clip(setpoint[0], self.p_min, self.p_max)
         running = self.m.clip(asked, state[0] - self.ramp_mw, state[0] + self.ramp_mw)

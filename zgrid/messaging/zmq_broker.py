@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 import zmq
 
 from zgrid.errors import BrokerError, MessageError
-from zgrid.messages import MAX_BYTES, Envelope, Probe, channel, decode, encode
+from zgrid.messages import MAX_BYTES, Envelope, Probe, channel, decode, encode, packer
 from zgrid.messaging.base import Delivery, MessageBroker
 from zgrid.messaging.inspector import Inspector
 
@@ -19,6 +19,7 @@ HEARTBEAT_MS = 500
 HEARTBEAT_TIMEOUT_MS = 1500
 HANDSHAKE_MS = 3000
 _PROBE_EVERY_S = 0.02
+_PROBE = b"probe/"
 
 
 def is_port(text: str) -> bool:
@@ -50,6 +51,19 @@ class Address(NamedTuple):
         return f"{self.host}:{self.publish_port},{self.subscribe_port}"
 
 
+class _Forks:
+    """How many forks lie between this process and the one that started: asked per message, so no system call."""
+
+    count = 0
+
+    @classmethod
+    def happened(cls) -> None:
+        cls.count += 1
+
+
+os.register_at_fork(after_in_child=_Forks.happened)
+
+
 class ZmqBroker(MessageBroker):
     """One PUB and one SUB socket in a context of their own.
 
@@ -67,6 +81,10 @@ class ZmqBroker(MessageBroker):
         self.address = address
         self.inspector = Inspector(self.refused, run)
         self._pid = os.getpid()
+        self._forks = _Forks.count
+        self._packer = packer()
+        self._frames: dict[str, bytes] = {}
+        self._channels: dict[bytes, str] = {}
         self._closed = False
         self._context = zmq.Context()
         try:
@@ -79,13 +97,15 @@ class ZmqBroker(MessageBroker):
 
     def publish(self, channel: str, envelope: Envelope) -> int:
         self._check()
-        body = encode(envelope)
-        self._pub.send(channel.encode(), zmq.SNDMORE)
+        body = encode(envelope, self._packer)
+        frame = self._frames.get(channel) or self._frames.setdefault(channel, channel.encode())
+        self._pub.send(frame, zmq.SNDMORE)
         self._pub.send(body)
         return len(body)
 
     def subscribe(self, channel: str) -> None:
         self._check()
+        self._channels[channel.encode()] = channel
         self._sub.setsockopt_string(zmq.SUBSCRIBE, channel)
 
     def poll(self, timeout_s: float) -> Delivery | None:
@@ -98,9 +118,18 @@ class ZmqBroker(MessageBroker):
                 frames = self._sub.recv_multipart()
             except zmq.Again:
                 return None
-            delivery = self._take(frames)
-            if delivery is not None:
-                return delivery
+            channel = self._channels.get(frames[0])
+            if channel is None or len(frames) != 2:
+                if not frames[0].startswith(_PROBE):
+                    self.inspector.refuse("malformed")
+                continue
+            try:
+                envelope = decode(frames[1])
+            except MessageError as error:
+                self.inspector.refuse(str(error).partition(":")[0])
+                continue
+            if self.inspector.accepts(channel, envelope):
+                return Delivery(channel, envelope)
 
     def prove(self, timeout_s: float) -> None:
         """Send probes to oneself through the proxy until one comes back: then both directions work, and all
@@ -125,6 +154,7 @@ class ZmqBroker(MessageBroker):
                 continue
             if frames[0] == probing.encode():
                 self._sub.setsockopt_string(zmq.UNSUBSCRIBE, probing)
+                del self._channels[frames[0]]
                 return
         raise BrokerError(f"no answer from a proxy at {self.address} within {timeout_s:g} s; is it running there?")
 
@@ -132,7 +162,7 @@ class ZmqBroker(MessageBroker):
         self.inspector.adopt(run)
 
     def close(self) -> None:
-        if self._closed or os.getpid() != self._pid:
+        if self._closed or self._forks != _Forks.count:
             return
         self._closed = True
         self._pub.close()
@@ -148,25 +178,11 @@ class ZmqBroker(MessageBroker):
     def _check(self) -> None:
         if self._closed:
             raise BrokerError("ZeroMQ broker: closed")
-        if os.getpid() != self._pid:
+        if self._forks != _Forks.count:
             raise BrokerError(
                 f"ZeroMQ broker of process {self._pid} used in its forked child {os.getpid()}; "
                 f"make a new environment in the child"
             )
-
-    def _take(self, frames: list[bytes]) -> Delivery | None:
-        if len(frames) != 2:
-            self.inspector.refuse("malformed")
-            return None
-        try:
-            name = frames[0].decode()
-            envelope = decode(frames[1])
-        except (MessageError, UnicodeDecodeError) as error:
-            self.inspector.refuse(str(error).partition(":")[0] if isinstance(error, MessageError) else "malformed")
-            return None
-        if type(envelope.body) is Probe:
-            return None
-        return Delivery(name, envelope) if self.inspector.accepts(name, envelope) else None
 
 
 def configure(socket: zmq.Socket[bytes]) -> None:
