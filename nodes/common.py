@@ -71,6 +71,16 @@ def address_of(arguments: argparse.Namespace, topology: Topology) -> Address:
     return Address(topology.broker.host, *topology.broker.ports)
 
 
+def finish_before_others() -> None:
+    """Do not interrupt a running process when a message wakes this one (Linux).
+
+    In lockstep nobody is in a hurry: a node that sleeps until a core is free finds several messages at once. With more
+    nodes than cores that makes steps about a tenth faster.
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
     """Run a node's main function; errors become a line on standard error and an exit code."""
     sys.path.insert(0, os.getcwd())

@@ -6,12 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nodes.common import add_connect, address_of, parser, run, topology_of
+from nodes.common import add_connect, address_of, finish_before_others, parser, run, topology_of
 from zgrid.node import serve
 
 
 def _main(arguments: argparse.Namespace) -> None:
     topology = topology_of(arguments)
+    finish_before_others()
     serve(topology, [arguments.id], address_of(arguments, topology))
 
 

@@ -252,8 +252,14 @@ def test_a_field_of_the_wrong_type_or_not_finite_is_refused(kind: str, k: int) -
     for value in WRONG[annotation(kind, k)]:
         body = list(EXAMPLES[kind])
         body[k] = value
-        with pytest.raises(MessageError, match=f"a field of {kind}"):
+        with pytest.raises(MessageError, match=f"a field of {kind}|sizes of {kind}"):
             decode(pack(frame(kind, body)))
+
+
+def test_sizes_beyond_what_was_measured_are_refused() -> None:
+    body = EXAMPLES["network"]._replace(sizes=(3, 1, 1))
+    with pytest.raises(MessageError, match="sizes of network"):
+        decode(encode(envelope(body)))
 
 
 def test_an_integer_where_a_float_is_expected_is_refused() -> None:

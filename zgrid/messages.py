@@ -7,6 +7,7 @@ injections into the network in MW and Mvar. Never give a kind a second meaning; 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from math import isfinite
 from typing import Any, NamedTuple, TypeAlias
@@ -274,10 +275,10 @@ def decode(data: bytes) -> Envelope:
         and (incarnation | sequence | step | round | sent_ns) >= 0  # negative if one is
     ):
         raise MessageError("malformed: envelope")
-    if type(fields) is not tuple or len(fields) != len(checks):
-        raise MessageError(f"malformed: {kind} takes {len(checks)} fields")
-    for check, value in zip(checks, fields, strict=True):
-        if not check(value):
+    if type(fields) is not tuple or len(fields) != _FIELDS[kind]:
+        raise MessageError(f"malformed: {kind} takes {_FIELDS[kind]} fields")
+    for holds, at in checks:
+        if not holds(fields[at]):
             raise MessageError(f"malformed: a field of {kind}")
     if kind == "network" and sum(fields[1]) > fields[2].size:
         raise MessageError("malformed: sizes of network")
@@ -362,8 +363,26 @@ _CHECK_OF: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _checks(body: Any) -> tuple[Callable[[Any], bool], ...]:
-    return tuple(_CHECK_OF[getattr(kind, "__forward_arg__", kind)] for kind in body.__annotations__.values())
+class _Check(NamedTuple):
+    """A check of one field, or of a run of floats at once."""
+
+    holds: Callable[[Any], bool]
+    at: int | slice
+
+
+def _checks(body: Any) -> tuple[_Check, ...]:
+    """The checks of a body's fields."""
+    names = [getattr(kind, "__forward_arg__", kind) for kind in body.__annotations__.values()]
+    checks, at = [], 0
+    for name, run in itertools.groupby(names):
+        count = len(list(run))
+        if name == "float" and count > 1:
+            checks.append(_Check(_are_floats, slice(at, at + count)))
+        else:
+            checks += [_Check(_CHECK_OF[name], k) for k in range(at, at + count)]
+        at += count
+    return tuple(checks)
 
 
 _CHECKS = {kind: _checks(body) for kind, body in BODIES.items()}
+_FIELDS = {kind: len(body._fields) for kind, body in BODIES.items()}

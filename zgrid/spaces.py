@@ -93,6 +93,8 @@ def action_codecs(topology: Topology) -> list[ActionCodec]:
 
 def pad(observation: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """A writeable copy of an observation, filled up with zeros to (size,) float32."""
+    if len(observation) == size:
+        return observation.copy()
     padded = np.zeros(size, dtype=np.float32)
     padded[: len(observation)] = observation
     return padded

@@ -26,7 +26,7 @@ def envelope(step: int, body: Any) -> Envelope:
 
 
 def test_it_hears_its_grid_and_nobody_else() -> None:
-    assert agent().hears == {"reset/mg_1.ess_1/": "mg_1", "setpoint/mg_1.ess_1/": "mg_1"}
+    assert agent().hears == {"reset/mg_1.ess_1/": {"mg_1"}, "setpoint/mg_1.ess_1/": {"mg_1"}}
 
 
 def test_a_reset_gives_the_initial_state_and_no_power() -> None:

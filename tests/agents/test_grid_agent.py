@@ -274,13 +274,13 @@ def test_a_message_after_the_report_leads_to_no_second_report() -> None:
 
 def test_it_hears_the_env_its_devices_and_its_neighbours() -> None:
     assert GridAgent(spec(rounds=1)).hears == {
-        "action/mg_1/": "env",
-        "reset/mg_1/": "env",
-        "network/mg_1/": "env",
-        "state/mg_1.dg_1/": "mg_1.dg_1",
-        "state/mg_1.pv_1/": "mg_1.pv_1",
-        "state/mg_1.ess_1/": "mg_1.ess_1",
-        "peer/mg_1/": "",
+        "action/mg_1/": {"env"},
+        "reset/mg_1/": {"env"},
+        "network/mg_1/": {"env"},
+        "state/mg_1.dg_1/": {"mg_1.dg_1"},
+        "state/mg_1.pv_1/": {"mg_1.pv_1"},
+        "state/mg_1.ess_1/": {"mg_1.ess_1"},
+        "peer/mg_1/": set(NEIGHBOURS),
     }
     assert "peer/mg_1/" not in GridAgent(spec()).hears
 
@@ -395,7 +395,9 @@ def test_names_grow_with_what_neighbours_and_the_rest_of_the_network_tell() -> N
     grid = GridAgent(spec(rounds=1))
     names = grid.spec.observation_names(BUSES, LINES, TRAFOS, ("feeder.800", "feeder.802"))
     states = [DeviceAgent(device).reset() for device in grid.spec.devices]
-    seen = grid.observe(states, network(1)._replace(elsewhere=np.array([1.05, NAN]))).observation
+    state = network(1)
+    state = state._replace(measured=np.concatenate((state.measured, [1.05, NAN])))
+    seen = grid.observe(states, state).observation
     observation = dict(zip(names, seen.tolist(), strict=True))
     assert observation["consensus"] == 0.0
     assert observation["vm_pu[feeder.800]"] == pytest.approx(1.05, rel=1e-6)
@@ -434,7 +436,7 @@ def test_the_first_report_of_an_episode_has_no_reward() -> None:
 def test_a_dead_area_measures_zero_voltage() -> None:
     grid = GridAgent(spec())
     states = [DeviceAgent(device).reset() for device in grid.spec.devices]
-    report = grid.observe(states, network(1)._replace(converged=False, vm_pu=np.full(3, NAN)))
+    report = grid.observe(states, network(1)._replace(converged=False, measured=np.full(5, NAN)))
     assert report.terms[-3:] == (0.0, 0.0, 0.0)
 
 

@@ -242,10 +242,10 @@ def observation(states: Sequence[DeviceState], network: NetworkState, told: Floa
     known += (price * 0.01, low * 0.01, high * 0.01, *rest, *network.clock, *told)
     known += (network.p_pcc_mw, network.q_pcc_mvar)
     n_bus, n_line, n_trafo = network.sizes
-    raw = np.concatenate((known, network.measured))
-    raw[len(known) + n_bus : len(known) + n_bus + n_line + n_trafo] *= 0.01
-    raw[np.isnan(raw)] = 0.0
-    seen: FiniteArray = np.minimum(np.maximum(raw, -OBSERVATION_LIMIT), OBSERVATION_LIMIT).astype(np.float32)
+    seen: FiniteArray = np.concatenate((known, network.measured), dtype=np.float32)
+    seen[len(known) + n_bus : len(known) + n_bus + n_line + n_trafo] *= 0.01
+    seen[np.isnan(seen)] = 0.0
+    np.minimum(np.maximum(seen, -OBSERVATION_LIMIT, out=seen), OBSERVATION_LIMIT, out=seen)
     seen.flags.writeable = False
     return seen
 

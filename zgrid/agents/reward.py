@@ -65,7 +65,7 @@ class Reward(ABC):
 
 def excursions(vm_pu: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
     """How far each voltage is outside [low, high], pu, (n_bus,) float64; a dead bus counts as 0 pu."""
-    alive = np.where(np.isnan(vm_pu), 0.0, vm_pu)
+    alive = np.fmax(vm_pu, 0.0)  # fmax takes 0 where the other is NaN
     return np.asarray(alive - np.minimum(np.maximum(alive, low), high))
 
 
@@ -88,7 +88,7 @@ def voltage_bowl(vm_pu: NDArray[np.float64], low: float, high: float) -> float:
     distribution networks, section 4].
     """
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
-    alive = np.where(np.isnan(vm_pu), 0.0, vm_pu)
+    alive = np.fmax(vm_pu, 0.0)
     dv = np.abs(alive - middle) * (0.05 / half)
     inside = 0.04 - 0.01 * np.exp(-50.0 * dv * dv) / (0.1 * np.sqrt(2.0 * np.pi))
     return float(np.where(dv > 0.05, 2.0 * dv - 0.095, inside).sum())
@@ -99,7 +99,7 @@ VOLTAGE = {"l1": voltage_l1, "l2": voltage_l2, "bowl": voltage_bowl}
 
 def overload(loading_percent: NDArray[np.float64]) -> float:
     """Sum of the loadings above 100 %, in pu; a dead element carries nothing."""
-    return 0.01 * float(np.fmax(loading_percent - 100.0, 0.0).sum())
+    return 0.01 * float(np.fmax(loading_percent, 100.0).sum() - 100.0 * loading_percent.size)
 
 
 class EconomicConfig(RewardConfig):

@@ -128,7 +128,7 @@ class ZmqBroker(MessageBroker):
             except MessageError as error:
                 self.inspector.refuse(str(error).partition(":")[0])
                 continue
-            if self.inspector.accepts(channel, envelope):
+            if type(envelope.body) is not Probe and self.inspector.accepts(channel, envelope):
                 return Delivery(channel, envelope)
 
     def prove(self, timeout_s: float) -> None:
