@@ -212,34 +212,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("file", nargs="?", default="3mg", help="topology (default: 3mg)")
     parser.add_argument("--seconds", type=float, default=5.0, help="seconds per measurement (default: 5)")
-    parser.add_argument("--repeat", type=int, default=3, help="interleaved repetitions; the best of each is told")
+    parser.add_argument("--repeat", type=int, default=3, help="interleaved repetitions; the median of each is told")
     arguments = parser.parse_args(argv)
     console = Console()
-    results: dict[str, dict[str, float]] = {}
+    results: dict[str, list[dict[str, float]]] = {}
     cases = [(f"{mode}, {flow}", overrides | extra)
              for flow, extra in (("runpp", {}), ("stubbed", STUB)) for mode, overrides in MODES.items()]  # fmt: skip
     for repetition in range(arguments.repeat):
         for name, overrides in cases:
             with console.status(f"{repetition + 1}/{arguments.repeat}: {name}"):
-                _keep_best(results, name, measure_env(arguments.file, overrides, arguments.seconds))
+                results.setdefault(name, []).append(measure_env(arguments.file, overrides, arguments.seconds))
         with console.status(f"{repetition + 1}/{arguments.repeat}: bare pyzmq loop"):
             bare = measure_bare(load(arguments.file, MODES["ZeroMQ"]), arguments.seconds)
-            _keep_best(results, "bare pyzmq loop, 13 processes", bare)
-    table = Table(title=f"lockstep, {arguments.file}, {arguments.seconds:g} s each, best of {arguments.repeat}")
+            results.setdefault("bare pyzmq loop, 13 processes", []).append(bare)
+    table = Table(title=f"lockstep, {arguments.file}, {arguments.seconds:g} s each, median of {arguments.repeat}")
     for heading in ("what", "steps/s", "steps per CPU-second", "reset ms"):
         table.add_column(heading, justify="left" if heading == "what" else "right")
-    for name, row in results.items():
+    medians = {name: _median(rows) for name, rows in results.items()}
+    for name, row in medians.items():
         table.add_row(name, f"{row['steps_per_s']:,.0f}", f"{row['steps_per_cpu_s']:,.0f}", f"{row['reset_ms']:.2f}")
     console.print(table)
-    ratio = results["ZeroMQ, stubbed"]["steps_per_s"] / results["bare pyzmq loop, 13 processes"]["steps_per_s"]
+    ratio = medians["ZeroMQ, stubbed"]["steps_per_s"] / medians["bare pyzmq loop, 13 processes"]["steps_per_s"]
     console.print(f"ZeroMQ with a stubbed power flow over the bare loop: {ratio:.2f}")
 
 
-def _keep_best(results: dict[str, dict[str, float]], name: str, row: dict[str, float]) -> None:
-    best = results.setdefault(name, row)
-    best["steps_per_s"] = max(best["steps_per_s"], row["steps_per_s"])
-    best["steps_per_cpu_s"] = max(best["steps_per_cpu_s"], row["steps_per_cpu_s"])
-    best["reset_ms"] = min(best["reset_ms"], row["reset_ms"])
+def _median(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {key: float(np.median([row[key] for row in rows])) for key in rows[0]}
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ def _ports(text: str) -> tuple[int, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the proxy until it is ended."""
-    made = parser("broker", "Run the ZeroMQ proxy.", "python -m nodes.broker topologies/3mg.yaml --ports 5555,5556")
+    made = parser(
+        "broker", "Run the ZeroMQ proxy.", "python -m nodes.broker topologies/3mg.yaml --ports 5555,5556", checks=False
+    )
     made.add_argument(
         "--ports", metavar="PORT,PORT", type=_ports, help="default: broker.ports of FILE, or any free ones"
     )

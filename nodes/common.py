@@ -6,9 +6,12 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from zgrid.errors import TopologyError, ZgridError
 from zgrid.lifeline import read_topology_line, watch_parent
@@ -21,8 +24,8 @@ BAD_INPUT = 2
 FAILED = 1
 
 
-def parser(kind: str, what: str, example: str) -> argparse.ArgumentParser:
-    """The arguments that all nodes take."""
+def parser(kind: str, what: str, example: str, *, checks: bool) -> argparse.ArgumentParser:
+    """The arguments that all nodes take. ``checks``: whether this node needs the networks and time series of FILE."""
     made = argparse.ArgumentParser(
         prog=f"python -m nodes.{kind}",
         description=what,
@@ -31,6 +34,7 @@ def parser(kind: str, what: str, example: str) -> argparse.ArgumentParser:
     )
     made.add_argument("file", metavar="FILE", help="topology file, the same for all nodes; - : from a parent process")
     made.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key; repeatable")
+    made.set_defaults(checks=checks)
     made.add_argument("--verbose", action="store_true", help="log what happens")
     return made
 
@@ -54,7 +58,7 @@ def topology_of(arguments: argparse.Namespace) -> Topology:
         raw: dict[str, Any] = json.loads(read_topology_line())
         watch_parent()
         return load(raw, checked=False)
-    return load(arguments.file, parse_overrides(arguments.set))
+    return load(arguments.file, parse_overrides(arguments.set), checked=arguments.checks)
 
 
 def address_of(arguments: argparse.Namespace, topology: Topology) -> Address:
@@ -77,8 +81,15 @@ def finish_before_others() -> None:
     In lockstep nobody is in a hurry: a node that sleeps until a core is free finds several messages at once. With more
     nodes than cores that makes steps about a tenth faster.
     """
-    if hasattr(os, "SCHED_BATCH"):
+    if not hasattr(os, "SCHED_BATCH"):
+        return
+    with suppress(OSError):  # a sandbox may forbid it; it is only for speed
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM unwinds, so that an env node can still tell everybody that the run is over."""
+    raise SystemExit(128 + number)
 
 
 def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
@@ -86,6 +97,7 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
     sys.path.insert(0, os.getcwd())
     level = logging.INFO if arguments.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _leave)
     try:
         main(arguments)
     except TopologyError as error:

@@ -28,7 +28,7 @@ def _main(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the env until its episodes are played."""
     example = "python -m nodes.env topologies/3mg.yaml --connect 127.0.0.1:5555,5556 --episodes 7"
-    made = parser("env", "Run the env: power flow and episodes.", example)
+    made = parser("env", "Run the env: power flow and episodes.", example, checks=True)
     add_connect(made)
     add_plan(made)
     return run(_main, made.parse_args(argv))

@@ -288,3 +288,34 @@ def test_the_current_directory_is_searched_for_plug_ins(
     code, out, _ = zgrid("validate", file, "--set", "policy=zgrid_test_beside:Mine")
     sys.modules.pop("zgrid_test_beside", None)
     assert (code, out) == (0, f"{file}: no findings; 1 grid, 3 devices, zmq\n")
+
+
+def test_a_plug_in_reward_with_terms_of_its_own_can_be_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_reward.py").write_text(
+        "from zgrid.agents.reward import Reward, RewardConfig\n"
+        "class Own(Reward):\n"
+        "    Config = RewardConfig\n"
+        "    term_names = ('my_cost',)\n"
+        "    def assess(self, states, network, price):\n"
+        "        return -1, (1,)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    out = tmp_path / "out"
+    arguments = ["run", "1mg", "--centralized", "--steps", "3", "--out", str(out), "--quiet"]
+    assert main([*arguments, "--set", "reward={kind: 'own_reward:Own'}"]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["grids"]["mg_1"]["return"] == -3.0
+    assert summary["grids"]["mg_1"]["terms"] == {"my_cost": 3.0}
+
+
+@pytest.mark.parametrize(
+    "setting", ["grids.*.network={kind: 'math:sqrt'}", "policy=boom_at_import:X", "policy=needs_more:X"]
+)
+def test_a_plug_in_that_fails_is_a_finding(
+    setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "boom_at_import.py").write_text("raise RuntimeError('boom')\n")
+    (tmp_path / "needs_more.py").write_text("import there_is_no_such_module\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["validate", "1mg", "--set", setting]) == 2
+    assert "finding" in capsys.readouterr().err

@@ -87,3 +87,9 @@ def test_the_two_commands_of_the_readme_are_the_ones_ci_runs() -> None:
         install, _, run = command.partition(" && ")
         assert install.removeprefix("pip install ") in ci
         assert re.search(rf"^(pip .* && )?{re.escape(run)}", ci, flags=re.MULTILINE)
+
+
+def test_every_file_that_the_readme_points_to_is_there() -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text())
+    assert len(links) > 5
+    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -92,6 +92,47 @@ def test_an_agent_that_raises_is_told_with_its_traceback_and_reset_recovers(
         step(env)
 
 
+def test_reset_recovers_at_once_where_several_agents_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stubborn.py").write_text(
+        "from zgrid.policies.idle import Idle\n"
+        "class Stubborn(Idle):\n    def act(self, view):\n        raise RuntimeError('no')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with closing(zgrid.parallel_env(small_topology(3), message_broker="in_memory", policy="stubborn:Stubborn")) as env:
+        env.reset(seed=0)
+        with pytest.raises(AgentError):
+            step(env)
+        env.reset(seed=0)
+        env.step({agent: np.zeros(4) for agent in env.agents})
+        assert sum(env.stats()["refused"].values()) >= 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("said", "outcome"), [("0", "fine"), ("float('nan')", "not numbers")])
+def test_what_a_plug_in_says_is_taken_or_refused_alike_in_all_modes(
+    mode: str, said: str, outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"plain_{mode}_{outcome.replace(' ', '_')}"
+    (tmp_path / f"{name}.py").write_text(
+        "from zgrid.devices.load import Load\n"
+        "class Plain(Load):\n"
+        "    def step(self, state, setpoint, series):\n"
+        "        state, effect = super().step(state, setpoint, series)\n"
+        f"        return state, effect._replace(q_mvar={said})\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    content = small_topology()
+    content["grids"]["mg_1"]["devices"]["load_1"] = {"kind": f"{name}:Plain", "bus": "646", "demand": 1, "p_mw": 0.2}
+    with closing(zgrid.parallel_env(content, **MODES[mode])) as env:
+        env.reset(seed=0)
+        if outcome == "fine":
+            step(env)
+            assert env.snapshot()["mg_1.load_1.q_mvar"] == 0.0
+        else:
+            with pytest.raises(AgentError, match="expected finite numbers"):
+                step(env)
+
+
 @pytest.mark.parametrize("victim", ["mg_1.pv_1", "mg_1", "broker"])
 def test_a_killed_node_is_named_at_once(victim: str) -> None:
     with closing(zmq_env()) as env:
@@ -408,6 +449,64 @@ def test_launch_waits_for_an_external_device_and_tells_how_to_start_it(tmp_path:
         finally:
             node.kill()
             node.wait()
+
+
+def test_an_external_device_ends_with_a_run_that_was_terminated(tmp_path: Path) -> None:
+    content = small_topology()
+    content["grids"]["mg_1"]["devices"]["ess_1"]["run"] = "external"
+    content["broker"] = {"ports": list(free_ports())}
+    content["episode_steps"] = 100_000
+    file = tmp_path / "external.yaml"
+    file.write_text(yaml.safe_dump(content))
+    node = subprocess.Popen([sys.executable, "-m", "nodes.device", str(file), "mg_1.ess_1"], cwd=ROOT)
+    try:
+        with launched(file) as process:
+            assert process.stdout is not None
+            while "agents ready" not in process.stdout.readline():
+                assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(5.0) == 143
+        assert node.wait(5.0) == 0
+    finally:
+        node.kill()
+        node.wait()
+
+
+def test_an_external_device_whose_run_was_killed_joins_the_next(tmp_path: Path) -> None:
+    content = small_topology()
+    content["grids"]["mg_1"]["devices"]["ess_1"]["run"] = "external"
+    content["broker"] = {"ports": list(free_ports())}
+    content["episode_steps"] = 100_000
+    file = tmp_path / "external.yaml"
+    file.write_text(yaml.safe_dump(content))
+    node = subprocess.Popen([sys.executable, "-m", "nodes.device", str(file), "mg_1.ess_1"], cwd=ROOT)
+    try:
+        with launched(file) as process:
+            assert process.stdout is not None
+            while "agents ready" not in process.stdout.readline():
+                assert process.poll() is None
+            pids = descendants(process.pid)
+            process.kill()
+            process.wait()
+        assert wait_until(lambda: not any(map(is_alive, pids)), 5.0)
+        with launched(file, "--steps", "3") as process:
+            assert process.wait(40.0) == 0
+        assert node.wait(5.0) == 0
+    finally:
+        node.kill()
+        node.wait()
+
+
+def test_a_device_node_needs_no_data_file(tmp_path: Path) -> None:
+    content = small_topology()
+    content["profiles"]["file"] = "only_there.csv"
+    content["broker"] = {"ready_timeout_s": 0.5, "ports": list(free_ports())}
+    file = tmp_path / "there.yaml"
+    file.write_text(yaml.safe_dump(content))
+    command = [sys.executable, "-m", "nodes.device", str(file), "mg_1.ess_1"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert run.returncode == 1
+    assert "is it running there" in run.stderr
 
 
 def test_an_env_that_was_never_closed_leaves_nothing(tmp_path: Path) -> None:

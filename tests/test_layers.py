@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("zgrid.topology",),
     ("zgrid.host", "zgrid.session", "zgrid.world", "zgrid.spaces", "zgrid.view", "zgrid.plots"),
     ("zgrid.node",),
+    ("zgrid.port",),
     ("zgrid.execution",),
     ("zgrid.environment",),
     ("zgrid.play",),

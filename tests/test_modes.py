@@ -101,9 +101,10 @@ def test_shipped_topologies_give_the_same_bytes_in_all_modes(file: str, policy: 
     assert len(set(digests.values())) == 1, digests
 
 
-def test_3mg_gives_the_same_bytes_in_all_modes() -> None:
-    path = str(ROOT / "topologies" / "3mg.yaml")
-    digests = {mode: play(path, 24, 5, "actions", **overrides)[0] for mode, overrides in MODES.items()}
+@pytest.mark.parametrize(("file", "actions"), [("3mg", "actions"), ("1mg", "policy"), ("3mg_reference", "actions")])
+def test_a_shipped_topology_gives_the_same_bytes_in_all_modes(file: str, actions: str) -> None:
+    path = str(ROOT / "topologies" / f"{file}.yaml")
+    digests = {mode: play(path, 96, 5, actions, **overrides)[0] for mode, overrides in MODES.items()}
     assert len(set(digests.values())) == 1, digests
 
 

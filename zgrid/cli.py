@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zgrid.errors import TopologyError, ZgridError
+from zgrid.errors import Finding, TopologyError, ZgridError
 from zgrid.launcher import Terminated, launch
 from zgrid.play import Plan
 from zgrid.topology import examine, json_schema, load, parse_overrides
@@ -85,13 +85,14 @@ def run(arguments: argparse.Namespace) -> int:
         topology = load(arguments.file, _overrides(arguments))
         plan = Plan(arguments.episodes, arguments.steps, topology.seed, arguments.out)
         if arguments.out is not None:
-            arguments.out.mkdir(parents=True, exist_ok=True)
-        source = " ".join([arguments.file, *(f"--set {shlex.quote(setting)}" for setting in arguments.set)])
+            _make_folder(arguments.out)
+        settings = [*arguments.set]
+        if arguments.policy is not None:
+            settings += [f"policy={arguments.policy}", "grids.*.policy=null"]
+        source = " ".join([arguments.file, *(f"--set {shlex.quote(setting)}" for setting in settings)])
         launch(topology, plan, ConsoleView(topology, quiet=arguments.quiet), source)
     except TopologyError as error:
         return _tell(str(error), BAD_INPUT)
-    except FileExistsError as error:
-        return _tell(f"error: --out: {error.filename} is a file, expected a folder", BAD_INPUT)
     except ZgridError as error:
         return _tell(f"error: {error}", FAILED)
     except KeyboardInterrupt:
@@ -99,6 +100,18 @@ def run(arguments: argparse.Namespace) -> int:
     except Terminated:
         return _tell("terminated; everything that was started has ended", TERMINATED)
     return OK
+
+
+def _make_folder(out: Path) -> None:
+    """Make the folder of results now, not after the run.
+
+    Raises:
+        TopologyError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TopologyError("command line", [Finding("--out", f"expected a folder: {error}")]) from error
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -6,41 +6,32 @@ import time
 import traceback
 import uuid
 from abc import ABC, abstractmethod
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
 from zgrid.agents import DeviceAgent, GridAgent
 from zgrid.errors import AgentError, LostMessageError, NodeDiedError, StartTimeout, StepTimeout
-from zgrid.gather import TAKEN, Gather
+from zgrid.gather import Gather
 from zgrid.host import Host
 from zgrid.messages import (
     ENV,
-    KIND,
     Action,
     DeviceState,
-    Envelope,
-    Failure,
     Floats,
     NetworkState,
-    NodeStats,
-    Ready,
     Report,
     Reset,
     RollCall,
     StatsRequest,
     Stop,
-    Stopped,
     channel,
 )
 from zgrid.messaging import MessageBroker
 from zgrid.node import CONTROL, make_agent, steward_of
-from zgrid.post import Post
+from zgrid.port import EnvPort, percentiles
 from zgrid.protocols import Outbox
-from zgrid.session import Session
+from zgrid.session import Session, start_command
 from zgrid.topology import Topology
 from zgrid.world import World
 
@@ -155,62 +146,6 @@ class DirectExecution(Execution):
             round += 1
 
 
-class _Port:
-    """The env's own end of the bus."""
-
-    id = ENV
-
-    def __init__(self, topology: Topology, remote: Iterable[str]) -> None:
-        self.refused: Counter[str] = Counter()
-        self.states: Gather[DeviceState] = Gather(device.id for device in topology.device_specs)
-        self.reports: Gather[Report] = Gather(topology.grids)
-        self.waiting = set(remote)
-        self.stopping = set(remote)
-        self.wrong_topology: set[str] = set()
-        self.node_stats: dict[str, NodeStats] = {}
-        self.latency_ns: dict[str, deque[int]] = {}
-        self._hash = topology.hash()
-        agents = frozenset(topology.placement())
-        stewards = frozenset(map(steward_of, agents))
-        self.hears = dict.fromkeys((channel(kind, ENV) for kind in ("ready", "stats", "stopped")), stewards)
-        self.hears[channel("failure", ENV)] = agents
-        self.hears |= {channel("state", device.id): frozenset((device.id,)) for device in topology.device_specs}
-        self.hears |= {channel("report", grid): frozenset((grid,)) for grid in topology.grids}
-
-    def receive(self, envelope: Envelope) -> list[Post]:
-        body = envelope.body
-        kind = type(body)
-        if kind is DeviceState or kind is Report:
-            gather: Gather[Any] = self.states if kind is DeviceState else self.reports
-            verdict = gather.add(envelope.sender, body, envelope.step)
-            if verdict is not TAKEN:
-                self.refused[f"{verdict} {envelope.sender}"] += 1
-            else:
-                self._note_latency(KIND[kind], envelope.sent_ns)
-        elif isinstance(body, Ready):
-            self._on_ready(body)
-        elif isinstance(body, Failure):
-            raise AgentError(body.agent, body.step, body.cause, body.traceback)
-        elif isinstance(body, NodeStats):
-            self.node_stats[body.node] = body
-        elif isinstance(body, Stopped):
-            self.stopping.difference_update(body.agents)
-        return []
-
-    def _on_ready(self, ready: Ready) -> None:
-        if ready.topology_hash == self._hash:
-            self.waiting.difference_update(ready.agents)
-            self.wrong_topology.difference_update(ready.agents)
-        else:
-            self.wrong_topology.update(ready.agents)
-
-    def _note_latency(self, kind: str, sent_ns: int) -> None:
-        latencies = self.latency_ns.get(kind)
-        if latencies is None:
-            latencies = self.latency_ns[kind] = deque(maxlen=_LATENCIES)
-        latencies.append(time.time_ns() - sent_ns)
-
-
 class MessageExecution(Execution):
     """Distributed: the env's walk through a step, on any broker, with each agent inline or somewhere else."""
 
@@ -233,7 +168,7 @@ class MessageExecution(Execution):
         self._closed = False
         here = tuple(inline)
         self._remote = [agent for agent in topology.placement() if agent not in here]
-        self._port = _Port(topology, self._remote)
+        self._port = EnvPort(topology, self._remote)
         self._host = Host(broker, run)
         self._host.add(self._port)
         self.agents = {agent: make_agent(topology, agent) for agent in here}
@@ -247,8 +182,8 @@ class MessageExecution(Execution):
         while port.waiting:
             self._say(CONTROL, RollCall(self._topology.hash()))
             self._host.pump(_SLICE_S / 2)
-            while self._host.pump(0.0):
-                pass
+            for _ in self._remote:  # most have answered at once
+                self._host.pump(0.0)
             ready = set(self._remote) - port.waiting
             if self._on_ready is not None and ready != told:
                 self._on_ready(ready)
@@ -283,7 +218,8 @@ class MessageExecution(Execution):
             self._say(CONTROL, StatsRequest())
         nodes = set(map(steward_of, self._remote))
         while not nodes <= port.node_stats.keys():
-            if not self._host.pump(_SLICE_S):
+            self._host.pump(_SLICE_S)
+            if time.monotonic() - begin > _SLICE_S:
                 self._lose_patience(begin, "stats", sorted(nodes - port.node_stats.keys()))
         sent, size = self._host.sent(), self._host.sent_bytes()
         refused = self._host.refused()
@@ -291,7 +227,7 @@ class MessageExecution(Execution):
             sent.update({kind: count for kind, count, _ in stats.sent})
             size.update({kind: count for kind, _, count in stats.sent})
             refused.update({cause: count for cause, count, _ in stats.refused})
-        latency = {kind: _percentiles(values) for kind, values in sorted(port.latency_ns.items())}
+        latency = {kind: percentiles(values) for kind, values in sorted(port.latency_ns.items())}
         return {"messages": dict(sent), "bytes": dict(size), "refused": dict(refused), "latency_ms": latency}
 
     def close(self) -> None:
@@ -307,8 +243,7 @@ class MessageExecution(Execution):
 
     def _open_step(self) -> None:
         self._step += 1
-        self._port.states.open(self._step)
-        self._port.reports.open(self._step)
+        self._port.open(self._step)
 
     def _close_step(self, states: list[DeviceState], networks: Sequence[NetworkState]) -> Outcome:
         for grid, network in zip(self._grids, networks, strict=True):
@@ -321,9 +256,11 @@ class MessageExecution(Execution):
     def _collect(self, gather: Gather[Any], kind: str) -> list[Any]:
         """Wait until every expected sender has been heard."""
         begin, pump = time.monotonic(), self._host.pump
+        look = begin + _SLICE_S
         while not gather.complete:
-            if not pump(_SLICE_S):
+            if not pump(_SLICE_S) or time.monotonic() > look:
                 self._lose_patience(begin, kind, gather.missing)
+                look = time.monotonic() + _SLICE_S
         return gather.values()
 
     def _lose_patience(self, begin: float, kind: str, missing: Sequence[str]) -> None:
@@ -340,7 +277,12 @@ class MessageExecution(Execution):
     def _reason(self, agent: str) -> str:
         if agent in self._port.wrong_topology:
             return "it was started from another topology; start it from the same file with the same --set"
-        return self._session.reason(agent) if self._session is not None else "it never answered the roll call"
+        if self._session is not None:
+            return self._session.reason(agent)
+        if self._topology.placement()[agent] != "external":
+            return "it never answered the roll call"
+        command = start_command(self._topology, agent, "FILE", self._host.broker.address)
+        return f"external, and it never answered; start it with\n      {command}"
 
     def _dismiss(self) -> None:
         """Tell everybody that the run is over, and wait a moment for their word."""
@@ -357,12 +299,6 @@ class MessageExecution(Execution):
         while self._port.stopping and time.monotonic() < deadline:
             with suppress(AgentError, LostMessageError):  # the run is over, whatever is said on the way out
                 self._host.pump(_SLICE_S)
-
-
-def _percentiles(latencies_ns: Iterable[int]) -> Mapping[str, float]:
-    values = np.fromiter(latencies_ns, dtype=np.float64) * 1e-6
-    p50, p99 = np.percentile(values, (50.0, 99.0))
-    return {"p50": float(p50), "p99": float(p99)}
 
 
 def new_run() -> str:

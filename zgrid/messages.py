@@ -8,7 +8,7 @@ injections into the network in MW and Mvar. Never give a kind a second meaning; 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Any, NamedTuple, TypeAlias
 
@@ -225,6 +225,23 @@ class Envelope(NamedTuple):
 def channel(kind: str, address: str) -> str:
     """The channel ``<kind>/<address>/``. The trailing slash keeps ``mg_1`` from hearing ``mg_10``."""
     return f"{kind}/{address}/"
+
+
+def floats(what: str, values: Iterable[Any]) -> Floats:
+    """What an agent says, as the finite floats that messages take; integers and numpy's scalars become floats.
+
+    Raises:
+        MessageError: not numbers, or not finite.
+    """
+    numbers = tuple(values)
+    try:
+        if not _FLOAT_ONLY.issuperset(map(type, numbers)):
+            numbers = tuple(map(float, numbers))
+        if isfinite(sum(numbers)):
+            return numbers
+    except (TypeError, ValueError) as error:
+        raise MessageError(f"{what}: expected numbers, got {numbers!r}") from error
+    raise MessageError(f"{what}: expected finite numbers, got {numbers!r}")
 
 
 def packer() -> msgpack.Packer:

@@ -31,6 +31,8 @@ class Steward:
 
     def __init__(self, name: str, agents: Sequence[str], topology_hash: str) -> None:
         self.id = name
+        self.left = False
+        """Whether a new run has called: its first one has ended without a word."""
         self.refused: Counter[str] = Counter()
         self.stopped = False
         self.host: Host | None = None
@@ -45,7 +47,8 @@ class Steward:
         """RollCall, StatsRequest or Stop in, the answer out."""
         body = envelope.body
         if isinstance(body, RollCall):
-            self._join(envelope.run)
+            if not self._join(envelope.run):
+                return
             yield Post(channel("ready", ENV), envelope.step, 0, Ready(self._agents, self._hash))
         elif isinstance(body, StatsRequest):
             yield Post(channel("stats", ENV), envelope.step, 0, self._stats())
@@ -53,13 +56,15 @@ class Steward:
             self.stopped = True
             yield Post(channel("stopped", ENV), envelope.step, 0, Stopped(self._agents))
 
-    def _join(self, run: str) -> None:
+    def _join(self, run: str) -> bool:
         host = self.host
         assert host is not None
         if not host.run:
             host.run = run
             host.broker.adopt(run)
             logger.info("joined run %s", run)
+        self.left = host.run != run
+        return not self.left
 
     def _stats(self) -> NodeStats:
         host = self.host
@@ -84,30 +89,36 @@ def make_agent(topology: Topology, agent_id: str) -> GridAgent | DeviceAgent:
     raise UnknownNameError(f"no agent {agent_id!r} in the topology; there is {', '.join(topology.placement())}")
 
 
-def serve(topology: Topology, agent_ids: Sequence[str], address: Address, incarnation: int = 0) -> None:
-    """Host these agents until the env says Stop.
+def serve(topology: Topology, agent_id: str, address: Address, incarnation: int = 0) -> None:
+    """Host an agent until the env says Stop. Where a new run calls before that, begin anew with it.
 
     Raises:
         UnknownNameError: an agent that the topology does not have.
         BrokerError: no proxy answers at the address.
         LostMessageError: a message was lost on the way here.
     """
-    agents = [make_agent(topology, agent_id) for agent_id in agent_ids]
+    while not _serve_run(topology, agent_id, address, incarnation):
+        logger.info("%s: a new run has called", agent_id)
+
+
+def _serve_run(topology: Topology, agent_id: str, address: Address, incarnation: int) -> bool:
+    """Host an agent for one run; whether that was ended by a Stop."""
+    agent = make_agent(topology, agent_id)
     broker = ZmqBroker(address)
     host = Host(broker, "", incarnation)
+    steward = Steward(steward_of(agent_id), (agent_id,), topology.hash())
+    steward.host = host
     try:
-        steward = Steward(steward_of(agent_ids[0]), agent_ids, topology.hash())
-        steward.host = host
-        for agent in agents:
-            host.add(agent)
+        host.add(agent)
         host.add(steward)
         broker.prove(topology.broker.ready_timeout_s)
-        logger.info("%s: connected to %s", ", ".join(agent_ids), address)
-        while not steward.stopped:
+        logger.info("%s: connected to %s", agent_id, address)
+        while not (steward.stopped or steward.left):
             host.pump(_POLL_S)
     except LostMessageError as error:
-        failure = Failure(agent_ids[0], 0, f"LostMessageError: {error}", traceback.format_exc())
-        host.send(agent_ids[0], channel("failure", ENV), 0, 0, failure)
+        failure = Failure(agent_id, 0, f"LostMessageError: {error}", traceback.format_exc())
+        host.send(agent_id, channel("failure", ENV), 0, 0, failure)
         raise
     finally:
         broker.close()
+    return steward.stopped

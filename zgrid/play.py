@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from zgrid.errors import MissingExtraError
 from zgrid.view import View
 
 if TYPE_CHECKING:
@@ -121,9 +122,11 @@ class Recorder:
         for name, value in info.items():
             if name.endswith("_cost") or name in ("voltage", "overload", "device_limits", "safety"):
                 sums[name] = sums.get(name, 0.0) + value
+        topology = self._env.topology
+        limits = topology.grids[agent].reward or topology.reward
         if not info["converged"]:
             self._diverged[agent] += 1
-        elif info["voltage"] > 0.0:
+        elif info["vm_min_pu"] < limits.vm_min_pu or info["vm_max_pu"] > limits.vm_max_pu:
             self._violations[agent] += 1
 
     def _per_step(self, messages: Mapping[str, int]) -> dict[str, float]:
@@ -152,13 +155,18 @@ def play(env: NetworkedGridEnv, plan: Plan, view: View) -> dict[str, Any]:
         elapsed_s += time.perf_counter() - begin
     summary = recorder.summary(elapsed_s)
     if plan.out is not None:
-        summary["files"] = write(plan.out, summary, recorder.rows, env)
+        files, hint = write(plan.out, summary, recorder.rows, env)
+        summary |= {"files": files, "hint": hint}
     view.finish(summary)
     return summary
 
 
-def write(out: Path, summary: Mapping[str, Any], rows: list[dict[str, float]], env: NetworkedGridEnv) -> list[str]:
-    """Write summary.json, steps.csv and, where matplotlib is installed, day.png; the names of what was written."""
+def write(
+    out: Path, summary: Mapping[str, Any], rows: list[dict[str, float]], env: NetworkedGridEnv
+) -> tuple[list[str], str]:
+    """Write summary.json, steps.csv and, where matplotlib is installed, day.png; the names of what was written, and
+    what would be needed for the rest.
+    """
     out.mkdir(parents=True, exist_ok=True)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     with (out / "steps.csv").open("w", newline="", encoding="utf-8") as file:
@@ -168,7 +176,7 @@ def write(out: Path, summary: Mapping[str, Any], rows: list[dict[str, float]], e
     files = [str(out / "summary.json"), str(out / "steps.csv")]
     try:
         from zgrid.plots import draw_day
-    except ImportError:
-        return files
+    except MissingExtraError as error:
+        return files, f"no day.png: {error}"
     draw_day(rows, env.topology, out / "day.png")
-    return [*files, str(out / "day.png")]
+    return [*files, str(out / "day.png")], ""

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
+from zgrid.errors import MissingExtraError
 from zgrid.topology import Topology
+
+try:
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise MissingExtraError("pictures need matplotlib: pip install 'zgrid[plot]'") from error
 
 _COLOURS = {"generator": "#b5523b", "renewable": "#e0a526", "storage": "#3b7ea1", "load": "#7a7a7a"}
 _IMPORT, _PRICE, _VOLTAGE = "#4a4a4a", "#7b4ea3", "#2f7d5b"
@@ -19,6 +23,7 @@ Rows = Sequence[dict[str, float]]
 def draw_day(rows: Rows, topology: Topology, path: Path) -> None:
     """The last whole episode, a column per grid: powers, state of charge, price and voltages, as a PNG."""
     episode = _last_whole_episode(rows, topology.episode_steps)
+    episode = [*episode, *episode[-1:]]  # a step is drawn to its end
     hours = [k * topology.dt_h for k in range(len(episode))]
     grids = list(topology.grids)
     figure = Figure(figsize=(1.5 + 3.6 * len(grids), 8.5), layout="constrained")

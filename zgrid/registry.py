@@ -34,11 +34,15 @@ def resolve(family: str, name: str, table: Mapping[str, str]) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise
+            raise UnknownNameError(
+                f"{family} {name!r}: {module_name} needs a module that is not there: {error}"
+            ) from error
         raise UnknownNameError(
             f"{family} {name!r}: no module {error.name!r}; a plug-in is module:attribute, importable from the "
             f"directory the command is started in"
         ) from error
+    except Exception as error:  # a plug-in is a user's code
+        raise UnknownNameError(f"{family} {name!r}: importing {module_name} failed: {error!r}") from error
     try:
         return getattr(module, attribute)
     except AttributeError as error:

@@ -22,7 +22,7 @@ PROXY = "broker"
 _PROXY_START_S = 20.0
 _TAIL_BYTES = 4000
 _TAIL_LINES = 12
-_LEAVE_S, _TERM_S, _KILL_S = 1.0, 1.0, 1.0
+_LEAVE_S, _TERM_S, _KILL_S = 1.0, 1.3, 1.0
 
 
 @dataclass(slots=True)
@@ -125,20 +125,19 @@ class Session:
 
     def command(self, agent: str) -> str:
         """What to type on another machine to start an agent."""
-        kind = "grid" if agent in self.topology.grids else "device"
-        address = str(self.address).replace("0.0.0.0", "ADDRESS_OF_THIS_MACHINE")
-        return f"python -m nodes.{kind} {self._source} {agent} --connect {address}"
+        return start_command(self.topology, agent, self._source, self.address)
 
     def stop(self) -> None:
         """End all processes: those that were told to leave get a moment, then SIGTERM, then SIGKILL."""
         if os.getpid() != self._pid:
             return
-        agents = [process for name, process in self.processes.items() if name != PROXY]
-        _wait(agents, _LEAVE_S if all(process.may_end for process in agents) else 0.0)
         everybody = list(self.processes.values())
-        for process in _alive(everybody):
-            process.popen.terminate()
-        _wait(everybody, _TERM_S)
+        nodes = [process for process in everybody if process.name != PROXY]
+        _wait(nodes, _LEAVE_S if all(process.may_end for process in nodes) else 0.0)
+        for group in (nodes, everybody):  # the proxy last, so that the env's Stop still gets through
+            for process in _alive(group):
+                process.popen.terminate()
+            _wait(group, _TERM_S)
         for process in _alive(everybody):
             process.popen.kill()
         _wait(everybody, _KILL_S)
@@ -153,6 +152,13 @@ class Session:
         """From now on agents may end by themselves: they were told that the run is over."""
         for process in self.processes.values():
             process.may_end = True
+
+
+def start_command(topology: Topology, agent: str, source: str, address: Address | None) -> str:
+    """What to type to start an agent by hand."""
+    kind = "grid" if agent in topology.grids else "device"
+    where = str(address).replace("0.0.0.0", "ADDRESS_OF_THIS_MACHINE")
+    return f"python -m nodes.{kind} {source} {agent} --connect {where}"
 
 
 def _alive(processes: Sequence[Process]) -> Iterator[Process]:

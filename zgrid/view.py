@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from zgrid.errors import ZgridError
 from zgrid.topology import Topology
 
 _PROGRESS_EVERY_S = 0.1
@@ -60,8 +62,10 @@ class JsonView(View):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        if error is not None:
-            self._say("error", f"{error}" or type(error).__name__)
+        if isinstance(error, ZgridError):
+            self._say("error", str(error))
+        elif error is not None:
+            self._say("error", "".join(traceback.format_exception(error)))
 
     def ready(self, agents: set[str]) -> None:
         self._say("ready", sorted(agents))
@@ -118,7 +122,7 @@ class ConsoleView(View):
 
     def say(self, text: str) -> None:
         """A line."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
@@ -143,7 +147,7 @@ class ConsoleView(View):
         topology = self._topology
         where = {"centralized": "direct calls", "in_memory": "in-memory broker", "zmq": "ZeroMQ"}[topology.mode]
         self.say(
-            f"[bold]{topology.name}[/]: {len(topology.grids)} grids, {len(topology.device_specs)} devices, {where}"
+            f"{topology.name}: {len(topology.grids)} grids, {len(topology.device_specs)} devices, {where}"
             f"{f', {len(self._ready)} agents ready' if self._ready else ''}"
         )
         self._progress = Progress(
@@ -169,6 +173,8 @@ class ConsoleView(View):
         self._console.print(_run_table(summary))
         if summary.get("files"):
             self.say("written: " + ", ".join(summary["files"]))
+        if summary.get("hint"):
+            self.say(summary["hint"])
 
     def _show_states(self) -> None:
         if self._live is not None:

@@ -480,3 +480,18 @@ def test_importing_agents_loads_neither_pandapower_nor_pandas_nor_pettingzoo() -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reset_forgets_a_round_that_was_not_finished() -> None:
+    grid = GridAgent(spec(rounds=2))
+    states = [DeviceAgent(device).reset() for device in grid.spec.devices]
+    grid.receive(envelope("env", 1, Reset(0)))
+    for device, state in zip(grid.spec.devices, states, strict=True):
+        grid.receive(envelope(device.id, 1, state))
+    grid.receive(envelope("env", 1, network(1)))
+    first, *others = NEIGHBOURS
+    grid.receive(envelope("env", 2, Action((0.0,) * 3)))
+    grid.receive(envelope(first, 2, Peer((0.5,)), 1))
+    grid.receive(envelope("env", 3, Reset(0)))
+    for other in others:
+        assert list(grid.receive(envelope(other, 2, Peer((0.5,)), 1))) == []

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -362,3 +363,29 @@ def _node(kind: str, *arguments: str, patience_s: float = 30.0) -> subprocess.Co
             out, err = process.communicate()
             return subprocess.CompletedProcess(command, 0, out, err)
     return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def test_poll_ends_in_time_however_much_there_is_to_refuse() -> None:
+    with (
+        running_proxy() as address,
+        closing(ZmqBroker(address, RUN)) as broker,
+        closing(ZmqBroker(address, "x")) as other,
+    ):
+        listen(broker, "state/mg_1.dg_1/")
+        other.prove(PATIENCE_S)
+        stop = threading.Event()
+        pub = other._pub
+
+        def shout() -> None:
+            while not stop.wait(0.02):
+                pub.send_multipart([b"state/mg_1.dg_1/", b"junk"])
+
+        shouting = threading.Thread(target=shout)
+        shouting.start()
+        try:
+            begin = time.monotonic()
+            assert broker.poll(0.2) is None
+            assert time.monotonic() - begin < 1.0
+        finally:
+            stop.set()
+            shouting.join()

@@ -6,7 +6,7 @@ from collections import Counter
 
 from zgrid.agents.spec import DeviceSpec
 from zgrid.gather import STALE
-from zgrid.messages import DeviceState, Envelope, Reset, Setpoint, channel
+from zgrid.messages import DeviceState, Envelope, Reset, Setpoint, channel, floats
 from zgrid.post import Post
 
 
@@ -24,13 +24,15 @@ class DeviceAgent:
 
     def reset(self) -> DeviceState:
         """Begin an episode: the initial state, injecting nothing."""
-        self._state = self.device.initial()
+        self._state = floats("initial state", self.device.initial())
         return DeviceState(0.0, 0.0, 0.0, 0.0, self._state)
 
     def apply(self, setpoint: Setpoint) -> DeviceState:
         """Apply a setpoint for one step."""
-        self._state, effect = self.device.step(self._state, setpoint.values, setpoint.series)
-        return DeviceState(*effect, self._state)
+        state, effect = self.device.step(self._state, setpoint.values, setpoint.series)
+        p_mw, q_mvar, cost, violation, *rest = floats("effect and state", (*effect, *state))
+        self._state = tuple(rest)
+        return DeviceState(p_mw, q_mvar, cost, violation, self._state)
 
     def receive(self, envelope: Envelope) -> list[Post]:
         """Reset or Setpoint in, DeviceState out: once, on a channel that grid and env both hear."""

@@ -25,6 +25,7 @@ from zgrid.messages import (
     Reset,
     Setpoint,
     channel,
+    floats,
 )
 from zgrid.policies import Actor, GridView, Policy, policy_class
 from zgrid.post import Post
@@ -78,15 +79,21 @@ class GridAgent:
 
     def decide(self) -> list[Setpoint]:
         """A setpoint for each device, from the action or, where that is None, from the grid's own policy."""
-        action = self._policy.act(self._view()) if self._action is None else self._action
+        action = self._action
+        if action is None:
+            action = floats("action of the policy", self._policy.act(self._view()))
         setpoints = self._vertical.setpoints(action)
-        return [Setpoint(values, series) for values, series in zip(setpoints, self._device_series, strict=True)]
+        return [
+            Setpoint(floats("setpoint", values), series)
+            for values, series in zip(setpoints, self._device_series, strict=True)
+        ]
 
     def assess(self, states: Sequence[DeviceState], network: NetworkState) -> Report:
         """The reward and terms of a step, and the observation for the next one."""
         reward, terms = self.reward.assess(states, network, self._price)
         self._learn(states, network)
-        return Report(reward, terms + _measured(network), self._observation)
+        reward, *rest = floats("reward and terms", (reward, *terms, *_measured(network)))
+        return Report(reward, tuple(rest), self._observation)
 
     def observe(self, states: Sequence[DeviceState], network: NetworkState) -> Report:
         """The first observation of an episode; nothing was done yet, so reward and terms of the reward are 0."""
@@ -115,7 +122,9 @@ class GridAgent:
             return []
         self._step = step = envelope.step
         self._network = None
+        self._round = 0
         self._states.open(step)
+        self._peers.open(step, 0)
         body = envelope.body
         self._resetting = type(body) is Reset
         if type(body) is Reset:

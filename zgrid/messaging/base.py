@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from zgrid.messages import Envelope
 
@@ -24,6 +24,9 @@ class MessageBroker(ABC):
 
     ALONE: ClassVar[bool] = False
     """Whether nobody outside this process publishes: then nothing will ever come once ``poll`` gives None."""
+
+    address: Any = None
+    """Where others connect, if they can."""
 
     def __init__(self) -> None:
         self.refused: Counter[str] = Counter()

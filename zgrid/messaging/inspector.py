@@ -39,8 +39,10 @@ class Inspector:
         if run == self._run and self._next.get(key) == (incarnation, sequence):
             self._next[key] = (incarnation, sequence + 1)
             return True
+        if type(envelope.body) is RollCall:
+            return True  # also of another run: whoever hosts agents decides whether to leave for it
         if self._run is None:
-            return type(envelope.body) is RollCall or self.refuse("no_run_yet", sender)
+            return self.refuse("no_run_yet", sender)
         if run != self._run:
             return self.refuse("other_run", sender)
         return self._judge(sender, channel, incarnation, sequence)

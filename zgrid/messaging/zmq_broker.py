@@ -113,11 +113,13 @@ class ZmqBroker(MessageBroker):
         if timeout_s != self._timeout_s:
             self._timeout_s = timeout_s
             self._sub.setsockopt(zmq.RCVTIMEO, max(0, round(timeout_s * 1000.0)))
-        while True:
+        deadline = 0.0
+        while not deadline or time.monotonic() < deadline:
             try:
                 frames = self._sub.recv_multipart()
             except zmq.Again:
                 return None
+            deadline = deadline or time.monotonic() + timeout_s  # however much there is to refuse
             channel = self._channels.get(frames[0])
             if channel is None or len(frames) != 2:
                 if not frames[0].startswith(_PROBE):
@@ -130,6 +132,7 @@ class ZmqBroker(MessageBroker):
                 continue
             if type(envelope.body) is not Probe and self.inspector.accepts(channel, envelope):
                 return Delivery(channel, envelope)
+        return None
 
     def prove(self, timeout_s: float) -> None:
         """Send probes to oneself through the proxy until one comes back: then both directions work, and all

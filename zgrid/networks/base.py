@@ -67,7 +67,12 @@ class PandapowerNetwork(Network):
         return read_names(self._source, self.build())
 
     def build(self) -> Any:
-        net = self._make()
+        try:
+            net = self._make()
+        except NetworkError:
+            raise
+        except Exception as error:  # a plug-in is a user's code
+            raise NetworkError(f"network {self._source!r}: building it failed: {error!r}") from error
         if type(net).__name__ != "pandapowerNet":
             raise NetworkError(f"network {self._source!r}: expected a pandapower net, got {type(net).__name__}")
         return net

@@ -87,7 +87,11 @@ def _check_profiles(topology: Topology) -> Iterator[Finding]:
     profiles = topology.profiles
     files = [profiles.file] if isinstance(profiles.file, str) else profiles.file
     try:
-        known = {name for file in files for name in series_names(find_file(file, Path.cwd()))}
+        paths = [find_file(file, Path.cwd()) for file in files]
+    except ProfileError:
+        return  # told when the files were looked for
+    try:
+        known = {name for path in paths for name in series_names(path)}
     except ProfileError as error:
         yield Finding("profiles.file", str(error))
         return

@@ -46,6 +46,7 @@ def examine(
     folder = Path(source).resolve().parent if isinstance(source, str | Path) else Path.cwd()
     for key, value in (overrides or {}).items():
         findings += _override(raw, key, value)
+    _find_networks(raw, folder)
     findings += _find_files(raw, folder) if checked else []
     findings += settle(raw)
     try:
@@ -160,17 +161,21 @@ def _find_files(raw: dict[str, Any], folder: Path) -> list[Finding]:
         found = []
         for name in names:
             try:
-                found.append(name if name.startswith(SHIPPED) else str(find_file(name, folder).resolve()))
+                path = find_file(name, folder)
+                found.append(name if name.startswith(SHIPPED) else str(path.resolve()))
             except ProfileError as error:
                 findings.append(Finding("profiles.file", str(error)))
                 found.append(name)
         profiles["file"] = found
+    return findings
+
+
+def _find_networks(raw: dict[str, Any], folder: Path) -> None:
+    """Spell out every ``network: ieee13``, and make the paths of JSON files absolute."""
     grids = raw.get("grids")
-    holders = [raw, *(grids.values() if isinstance(grids, dict) else ())]
-    for holder in holders:
+    for holder in (raw, *(grids.values() if isinstance(grids, dict) else ())):
         if isinstance(holder, dict):
             _find_network(holder, folder)
-    return findings
 
 
 def _find_network(holder: dict[str, Any], folder: Path) -> None:
