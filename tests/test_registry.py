@@ -85,9 +85,7 @@ def test_a_missing_attribute_is_named() -> None:
 
 def test_what_a_plug_in_itself_cannot_import_is_told(plugin: Path) -> None:
     (plugin / "my_broken_plugin.py").write_text("import no_such_dependency_x\n")
-    with pytest.raises(
-        UnknownNameError, match="my_broken_plugin needs a module that is not there: .*no_such_dependency_x"
-    ):
+    with pytest.raises(UnknownNameError, match="my_broken_plugin needs a module that is not there"):
         resolve("device kind", "my_broken_plugin:FuelCell", TABLE)
 
 

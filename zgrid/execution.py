@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 _SLICE_S = 0.2
 _STOP_S = 1.0
+_OFTEN = 1000
 _LATENCIES = 10_000
 
 
@@ -220,7 +221,7 @@ class MessageExecution(Execution):
         while not nodes <= port.node_stats.keys():
             self._host.pump(_SLICE_S)
             if time.monotonic() - begin > _SLICE_S:
-                self._lose_patience(begin, "stats", sorted(nodes - port.node_stats.keys()))
+                self._lose_patience(begin, "stats", sorted(nodes - port.node_stats.keys()), silent=False)
         sent, size = self._host.sent(), self._host.sent_bytes()
         refused = self._host.refused()
         for stats in port.node_stats.values():
@@ -255,19 +256,20 @@ class MessageExecution(Execution):
 
     def _collect(self, gather: Gather[Any], kind: str) -> list[Any]:
         """Wait until every expected sender has been heard."""
-        begin, pump = time.monotonic(), self._host.pump
-        look = begin + _SLICE_S
+        begin, pump, taken = time.monotonic(), self._host.pump, 0
         while not gather.complete:
-            if not pump(_SLICE_S) or time.monotonic() > look:
-                self._lose_patience(begin, kind, gather.missing)
-                look = time.monotonic() + _SLICE_S
+            taken += 1
+            if not pump(_SLICE_S):
+                self._lose_patience(begin, kind, gather.missing, silent=True)
+            elif taken % _OFTEN == 0:  # noise from elsewhere must not hide that somebody is silent
+                self._lose_patience(begin, kind, gather.missing, silent=False)
         return gather.values()
 
-    def _lose_patience(self, begin: float, kind: str, missing: Sequence[str]) -> None:
-        """Nothing came: raise if a node died, or if there is nothing to wait for any longer."""
+    def _lose_patience(self, begin: float, kind: str, missing: Sequence[str], *, silent: bool) -> None:
+        """Raise if a node died, if it took too long, or if all is silent and nobody else could speak."""
         self._check_session()
         waited = time.monotonic() - begin
-        if self._host.broker.ALONE or waited > self._topology.broker.step_timeout_s:
+        if (silent and self._host.broker.ALONE) or waited > self._topology.broker.step_timeout_s:
             raise StepTimeout(self._step, kind, missing, waited)
 
     def _check_session(self) -> None:

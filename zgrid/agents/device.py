@@ -30,9 +30,9 @@ class DeviceAgent:
     def apply(self, setpoint: Setpoint) -> DeviceState:
         """Apply a setpoint for one step."""
         state, effect = self.device.step(self._state, setpoint.values, setpoint.series)
-        p_mw, q_mvar, cost, violation, *rest = floats("effect and state", (*effect, *state))
-        self._state = tuple(rest)
-        return DeviceState(p_mw, q_mvar, cost, violation, self._state)
+        said = floats("effect and state", (*effect, *state))
+        self._state = said[4:]
+        return DeviceState(*said[:4], self._state)
 
     def receive(self, envelope: Envelope) -> list[Post]:
         """Reset or Setpoint in, DeviceState out: once, on a channel that grid and env both hear."""

@@ -92,8 +92,8 @@ class GridAgent:
         """The reward and terms of a step, and the observation for the next one."""
         reward, terms = self.reward.assess(states, network, self._price)
         self._learn(states, network)
-        reward, *rest = floats("reward and terms", (reward, *terms, *_measured(network)))
-        return Report(reward, tuple(rest), self._observation)
+        said = floats("reward and terms", (reward, *terms))
+        return Report(said[0], said[1:] + _measured(network), self._observation)
 
     def observe(self, states: Sequence[DeviceState], network: NetworkState) -> Report:
         """The first observation of an episode; nothing was done yet, so reward and terms of the reward are 0."""
