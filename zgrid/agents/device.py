@@ -31,8 +31,9 @@ class DeviceAgent:
         """Apply a setpoint for one step."""
         state, effect = self.device.step(self._state, setpoint.values, setpoint.series)
         said = floats("effect and state", (*effect, *state))
+        p_mw, q_mvar, cost, violation = said[:4]
         self._state = said[4:]
-        return DeviceState(*said[:4], self._state)
+        return DeviceState(p_mw, q_mvar, cost, violation, self._state)
 
     def receive(self, envelope: Envelope) -> list[Post]:
         """Reset or Setpoint in, DeviceState out: once, on a channel that grid and env both hear."""
