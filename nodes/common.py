@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -85,6 +85,23 @@ def finish_before_others() -> None:
         return
     with suppress(OSError):  # a sandbox may forbid it; it is only for speed
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def agent_main(kind: str, example_id: str, argv: Sequence[str] | None) -> int:
+    """Run a node that hosts one agent, until the env says that the run is over."""
+    example = f"python -m nodes.{kind} topologies/3mg.yaml {example_id} --connect 127.0.0.1:5555,5556"
+    made = parser(kind, f"Run one {kind} agent.", example, checks=False)
+    made.add_argument("id", metavar="ID", help=f"id of the {kind}, as in {example_id}")
+    add_connect(made)
+    return run(_host_agent, made.parse_args(argv))
+
+
+def _host_agent(arguments: argparse.Namespace) -> None:
+    from zgrid.node import serve
+
+    topology = topology_of(arguments)
+    finish_before_others()
+    serve(topology, arguments.id, address_of(arguments, topology))
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

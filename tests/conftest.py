@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,14 @@ def wait_until(condition: Callable[[], bool], patience_s: float) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def free_ports() -> tuple[int, int]:
+    """Two ports that nobody uses at the moment."""
+    with closing(socket.socket()) as one, closing(socket.socket()) as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], two.getsockname()[1]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 import zmq
-from conftest import ROOT, descendants, is_alive, small_topology, wait_until
+from conftest import ROOT, descendants, free_ports, is_alive, small_topology, wait_until
 
 import zgrid
 from zgrid.errors import AgentError, BrokerError, NodeDiedError, StartTimeout, StepTimeout, TopologyError
@@ -336,13 +336,6 @@ def test_a_lost_message_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatc
 # ---- launch.py -----------------------------------------------------------------------------------------------------
 
 
-def free_ports() -> tuple[int, int]:
-    with closing(socket.socket()) as one, closing(socket.socket()) as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
-
-
 @contextmanager
 def launched(file: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """launch.py in a process of its own, ended by pid whatever happens."""
@@ -451,7 +444,9 @@ def test_launch_waits_for_an_external_device_and_tells_how_to_start_it(tmp_path:
             node.wait()
 
 
-def test_an_external_device_ends_with_a_run_that_was_terminated(tmp_path: Path) -> None:
+@pytest.fixture
+def external(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """A topology that plays for hours, and its external device, started by hand before anything else."""
     content = small_topology()
     content["grids"]["mg_1"]["devices"]["ess_1"]["run"] = "external"
     content["broker"] = {"ports": list(free_ports())}
@@ -459,42 +454,35 @@ def test_an_external_device_ends_with_a_run_that_was_terminated(tmp_path: Path) 
     file = tmp_path / "external.yaml"
     file.write_text(yaml.safe_dump(content))
     node = subprocess.Popen([sys.executable, "-m", "nodes.device", str(file), "mg_1.ess_1"], cwd=ROOT)
-    try:
-        with launched(file) as process:
-            assert process.stdout is not None
-            while "agents ready" not in process.stdout.readline():
-                assert process.poll() is None
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(5.0) == 143
-        assert node.wait(5.0) == 0
-    finally:
-        node.kill()
-        node.wait()
+    yield file, node
+    node.kill()
+    node.wait()
 
 
-def test_an_external_device_whose_run_was_killed_joins_the_next(tmp_path: Path) -> None:
-    content = small_topology()
-    content["grids"]["mg_1"]["devices"]["ess_1"]["run"] = "external"
-    content["broker"] = {"ports": list(free_ports())}
-    content["episode_steps"] = 100_000
-    file = tmp_path / "external.yaml"
-    file.write_text(yaml.safe_dump(content))
-    node = subprocess.Popen([sys.executable, "-m", "nodes.device", str(file), "mg_1.ess_1"], cwd=ROOT)
-    try:
-        with launched(file) as process:
-            assert process.stdout is not None
-            while "agents ready" not in process.stdout.readline():
-                assert process.poll() is None
-            pids = descendants(process.pid)
-            process.kill()
-            process.wait()
-        assert wait_until(lambda: not any(map(is_alive, pids)), 5.0)
-        with launched(file, "--steps", "3") as process:
-            assert process.wait(40.0) == 0
-        assert node.wait(5.0) == 0
-    finally:
-        node.kill()
-        node.wait()
+def test_an_external_device_ends_with_a_run_that_was_terminated(external: tuple[Path, subprocess.Popen[bytes]]) -> None:
+    file, node = external
+    with launched(file) as process:
+        assert process.stdout is not None
+        while "agents ready" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5.0) == 143
+    assert node.wait(5.0) == 0
+
+
+def test_an_external_device_whose_run_was_killed_joins_the_next(external: tuple[Path, subprocess.Popen[bytes]]) -> None:
+    file, node = external
+    with launched(file) as process:
+        assert process.stdout is not None
+        while "agents ready" not in process.stdout.readline():
+            assert process.poll() is None
+        pids = descendants(process.pid)
+        process.kill()
+        process.wait()
+    assert wait_until(lambda: not any(map(is_alive, pids)), 5.0)
+    with launched(file, "--steps", "3") as process:
+        assert process.wait(40.0) == 0
+    assert node.wait(5.0) == 0
 
 
 def test_a_device_node_needs_no_data_file(tmp_path: Path) -> None:

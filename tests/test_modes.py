@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 import struct
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, small_topology
+from conftest import ROOT, free_ports, small_topology
 
 import zgrid
 
@@ -135,13 +134,6 @@ def test_the_order_of_arrival_does_not_matter() -> None:
 
 
 # ---- placement -----------------------------------------------------------------------------------------------------
-
-
-def free_ports() -> tuple[int, int]:
-    with closing(socket.socket()) as one, closing(socket.socket()) as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from zgrid.errors import MissingExtraError
+from zgrid.plots import draw_day
 from zgrid.view import View
 
 if TYPE_CHECKING:
@@ -175,8 +176,7 @@ def write(
         writer.writerows(rows)
     files = [str(out / "summary.json"), str(out / "steps.csv")]
     try:
-        from zgrid.plots import draw_day
+        draw_day(rows, env.topology, out / "day.png")
     except MissingExtraError as error:
         return files, f"no day.png: {error}"
-    draw_day(rows, env.topology, out / "day.png")
     return [*files, str(out / "day.png")], ""

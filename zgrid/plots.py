@@ -9,11 +9,6 @@ from typing import Any
 from zgrid.errors import MissingExtraError
 from zgrid.topology import Topology
 
-try:
-    from matplotlib.figure import Figure
-except ImportError as error:
-    raise MissingExtraError("pictures need matplotlib: pip install 'zgrid[plot]'") from error
-
 _COLOURS = {"generator": "#b5523b", "renewable": "#e0a526", "storage": "#3b7ea1", "load": "#7a7a7a"}
 _IMPORT, _PRICE, _VOLTAGE = "#4a4a4a", "#7b4ea3", "#2f7d5b"
 
@@ -21,7 +16,15 @@ Rows = Sequence[dict[str, float]]
 
 
 def draw_day(rows: Rows, topology: Topology, path: Path) -> None:
-    """The last whole episode, a column per grid: powers, state of charge, price and voltages, as a PNG."""
+    """The last whole episode, a column per grid: powers, state of charge, price and voltages, as a PNG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("pictures need matplotlib: pip install 'zgrid[plot]'") from error
     episode = _last_whole_episode(rows, topology.episode_steps)
     episode = [*episode, *episode[-1:]]  # a step is drawn to its end
     hours = [k * topology.dt_h for k in range(len(episode))]

@@ -70,12 +70,12 @@ class GridAgent:
     def begin(self, step: int, action: Floats | None) -> Outbox:
         """Take the action of a step; what to send to neighbours in round 1 (nothing: decide now)."""
         self._action = action
-        return {} if self._horizontal is None else self._horizontal.start(step, self._local_values())
+        return {} if self._horizontal is None else _said(self._horizontal.start(step, self._local_values()))
 
     def exchange(self, round: int, inbox: Mapping[str, Floats]) -> Outbox:
         """Take one round of neighbours' messages; what to send in the next (nothing: decide now)."""
         assert self._horizontal is not None
-        return self._horizontal.on_round(round, inbox)
+        return _said(self._horizontal.on_round(round, inbox))
 
     def decide(self) -> list[Setpoint]:
         """A setpoint for each device, from the action or, where that is None, from the grid's own policy."""
@@ -257,6 +257,10 @@ def observation(states: Sequence[DeviceState], network: NetworkState, told: Floa
     np.minimum(np.maximum(seen, -OBSERVATION_LIMIT, out=seen), OBSERVATION_LIMIT, out=seen)
     seen.flags.writeable = False
     return seen
+
+
+def _said(outbox: Outbox) -> Outbox:
+    return {to: floats(f"round for {to}", values) for to, values in outbox.items()}
 
 
 def _measured(network: NetworkState) -> Floats:
