@@ -290,14 +290,15 @@ class MessageExecution(Execution):
         """Tell everybody that the run is over, and wait a moment for their word."""
         if not self._remote:
             return
+        patience_s = _STOP_S
         if self._session is not None:
             try:
                 self._session.check()
+                self._session.let_go()
             except NodeDiedError:
-                return  # without that node the others may never hear it; the session ends them
-            self._session.let_go()
+                patience_s = 0.0  # its word will never come; the session ends the others, and external ones hear Stop
         self._say(CONTROL, Stop())
-        deadline = time.monotonic() + _STOP_S
+        deadline = time.monotonic() + patience_s
         while self._port.stopping and time.monotonic() < deadline:
             with suppress(AgentError, LostMessageError):  # the run is over, whatever is said on the way out
                 self._host.pump(_SLICE_S)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from zgrid.topology.kinds import DEVICE, HORIZONTAL_PROTOCOL, POLICY, REWARD, VERTICAL_PROTOCOL, Family
+from zgrid.topology.kinds import AT_GRID, AT_TOP, DEVICE, Family
 from zgrid.topology.schema import Topology
-
-_AT_TOP = {"reward": REWARD, "policy": POLICY, "vertical": VERTICAL_PROTOCOL, "horizontal": HORIZONTAL_PROTOCOL}
-_AT_GRID = {"reward": REWARD, "policy": POLICY, "vertical": VERTICAL_PROTOCOL}
 
 
 def json_schema() -> dict[str, Any]:
@@ -16,9 +13,9 @@ def json_schema() -> dict[str, Any]:
     schema = Topology.model_json_schema()
     definitions = schema["$defs"]
     grid = definitions["GridConfig"]["properties"]
-    for key, family in _AT_TOP.items():
+    for key, family in AT_TOP.items():
         schema["properties"][key] = _or_null(_choice(family, definitions), schema["properties"][key])
-    for key, family in _AT_GRID.items():
+    for key, family in AT_GRID.items():
         grid[key] = _or_null(_choice(family, definitions), grid[key])
     grid["devices"]["patternProperties"] = {"": _choice(DEVICE, definitions)}
     for holder in (schema["properties"], grid):

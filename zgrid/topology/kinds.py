@@ -37,13 +37,13 @@ POLICY = Family(PolicyConfig, POLICIES, policy_class)
 VERTICAL_PROTOCOL = Family(ProtocolConfig, VERTICAL, vertical_class)
 HORIZONTAL_PROTOCOL = Family(ProtocolConfig, HORIZONTAL, horizontal_class)
 
-_AT_TOP = {
+AT_TOP = {
     "reward": REWARD,
     "policy": POLICY,
     "vertical": VERTICAL_PROTOCOL,
     "horizontal": HORIZONTAL_PROTOCOL,
 }
-_AT_GRID = {"reward": REWARD, "policy": POLICY, "vertical": VERTICAL_PROTOCOL}
+AT_GRID = {"reward": REWARD, "policy": POLICY, "vertical": VERTICAL_PROTOCOL}
 
 
 UNSETTLED = "?"
@@ -61,12 +61,12 @@ class Place(NamedTuple):
 
 def places(raw: dict[Any, Any]) -> Iterator[Place]:
     """Every place in a raw topology where a kind stands."""
-    yield from _places_at(raw, "", _AT_TOP)
+    yield from _places_at(raw, "", AT_TOP)
     grids: Any = raw.get("grids")
     for grid_id, grid in grids.items() if isinstance(grids, dict) else ():
         if not isinstance(grid, dict):
             continue
-        yield from _places_at(grid, f"grids.{grid_id}.", _AT_GRID)
+        yield from _places_at(grid, f"grids.{grid_id}.", AT_GRID)
         devices: Any = grid.get("devices")
         for name in devices if isinstance(devices, dict) else ():
             yield Place(devices, name, f"grids.{grid_id}.devices.{name}", DEVICE)
