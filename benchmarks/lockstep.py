@@ -141,7 +141,7 @@ def _bodies(topology: Topology) -> dict[str, bytes]:
     outcome = env._outcome
     assert outcome is not None
     report = outcome.reports[0]
-    network = NetworkState(True, (13, 9, 2), np.ones(24), 0.5, 0.1, (1.0,) * 6, (0.0, 1.0))
+    network = NetworkState(True, (13, 9, 2), np.ones(24), 0.5, 0.1, 0.0, 0.0, (1.0,) * 3, (1.0,) * 6, (0.0, 1.0))
     bodies = {
         "action": Action((0.1,) * len(topology.grid_specs[0].controls)),
         "setpoint": Setpoint((0.1, 0.0, 1.0), (0.5,)),

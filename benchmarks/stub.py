@@ -25,6 +25,8 @@ class FlatPowerFlow(PowerFlow):
             np.full(len(net["trafo"]), 10.0),
             np.zeros(parts),
             np.zeros(parts),
+            np.zeros(parts),
+            0,
             "flat",
         )
 

@@ -55,6 +55,9 @@ EXAMPLES = {
         np.array([1.0, NAN, 0.97, 50.0]),
         -0.2,
         0.1,
+        0.05,
+        0.25,
+        (1.0, 0.0),
         (30.0, 20.0, 40.0, 0.5),
         (0.0, 1.0),
     ),
@@ -122,7 +125,7 @@ def pack(frame: Any) -> bytes:
     return data
 
 
-def frame(kind: str, body: Any = None, version: Any = 1) -> list[Any]:
+def frame(kind: str, body: Any = None, version: Any = 2) -> list[Any]:
     body = EXAMPLES[kind] if body is None else body
     return [version, kind, "mg_1", "run-1", 2, 17, 5, 1, 1_700_000_000_000_000_000, list(body)]
 
@@ -204,7 +207,7 @@ def test_the_frame_built_by_hand_is_the_message(kind: str) -> None:
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [0, 2, -1, "1", None, [1]])
+@pytest.mark.parametrize("version", [0, 1, 3, -1, "2", None, [2]])
 def test_another_version_is_refused(version: Any) -> None:
     with pytest.raises(MessageError, match="version"):
         decode(pack(frame("reset", version=version)))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from zgrid.errors import MessageError
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 1 << 20
 ENV = "env"
 
@@ -70,7 +70,7 @@ class Peer(NamedTuple):
 class Setpoint(NamedTuple):
     """grid to device: what it shall do in this step, in the order of its kind's ``SETPOINT``.
 
-    ``series`` are the values of the device's time series in this step (weather, load).
+    ``series`` are the values of the device's time series in this step (weather, load), and what it measures at its bus.
     """
 
     values: Floats
@@ -95,8 +95,10 @@ class NetworkState(NamedTuple):
 
     ``measured`` is one float64 array, NaN where dead: voltages in pu, loadings of lines, then of transformers, in
     percent, ``sizes`` of each, and after them what ``observability: full`` adds. ``p_pcc_mw`` and ``q_pcc_mvar`` flow
-    into the grid at its PCC. ``series`` are the grid's own time series in the coming step, ``clock`` is that step's
-    (sine, cosine) of the time of day.
+    into the grid at its PCC, ``p_forming_mw`` is what its forming unit gives beyond its setpoint while the grid is
+    islanded, and ``p_unserved_mw`` the load at dead buses. ``local`` has the voltage at each of its devices, in pu, 0
+    where dead or where the device has no bus. ``series`` are the grid's own time series in the coming step, ``clock``
+    is that step's (sine, cosine) of the time of day.
     """
 
     converged: bool
@@ -104,25 +106,28 @@ class NetworkState(NamedTuple):
     measured: GappyArray
     p_pcc_mw: float
     q_pcc_mvar: float
+    p_forming_mw: float
+    p_unserved_mw: float
+    local: Floats
     series: Floats
     clock: Floats
 
     @property
     def vm_pu(self) -> GappyArray:
         """Voltages, (n_bus,) float64, pu."""
-        return self.measured[: self.sizes[0]]
+        return self.measured[..., : self.sizes[0]]
 
     @property
     def line_loading(self) -> GappyArray:
         """Loadings of the lines, (n_line,) float64, percent."""
         n_bus, n_line, _ = self.sizes
-        return self.measured[n_bus : n_bus + n_line]
+        return self.measured[..., n_bus : n_bus + n_line]
 
     @property
     def loading(self) -> GappyArray:
         """Loadings of lines and transformers, (n_line + n_trafo,) float64, percent."""
         n_bus, n_line, n_trafo = self.sizes
-        return self.measured[n_bus : n_bus + n_line + n_trafo]
+        return self.measured[..., n_bus : n_bus + n_line + n_trafo]
 
 
 class Report(NamedTuple):

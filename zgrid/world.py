@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zgrid.agents.grid import OBSERVATION_LIMIT
 from zgrid.agents.spec import GRID_SERIES
-from zgrid.devices import device_class
+from zgrid.devices import AssetConfig, Clock, DeviceConfig, device_class
+from zgrid.errors import Finding, NetworkError, TopologyError
 from zgrid.messages import DeviceState, Floats, NetworkState, Sizes
 from zgrid.networks import find_network
-from zgrid.networks.couple import FEEDER, Area, Attachment, CoupledNetwork, Part, couple
+from zgrid.networks.couple import FEEDER, Actuation, Area, Attachment, CoupledNetwork, Forming, Part, couple
 from zgrid.powerflow import PowerFlow, Solution, power_flow_class
-from zgrid.topology import NetworkConfig, Topology, load_calendar
+from zgrid.topology import GridConfig, NetworkConfig, Topology, load_calendar
 
 
 class World:
     """Owns the power flow and the time series. ``begin`` starts an episode, ``advance`` closes each step."""
 
     def __init__(self, topology: Topology) -> None:
-        """Build the joint network and resolve every name, once.
+        """Build the joint network and resolve every name, once; solve it for the first row of the data, with all
+        devices as they begin.
 
         Raises:
             NetworkError: a network that cannot be built or joined.
             ProfileError: a time series that cannot be read.
+            TopologyError: a network that does not solve, or a device on a bus that is dead.
         """
         self.network = join(topology)
         self.power_flow: PowerFlow = power_flow_class(topology.power_flow.kind)(self.network)
         self.calendar = load_calendar(topology)
         self.grids = tuple(topology.grids)
+        self._wire_devices(topology)
         self._sees_all = topology.observability == "full"
         self._meters = tuple(self._meter(self.network.areas[grid]) for grid in self.grids)
         self._parts = tuple(self.network.parts.index(grid) for grid in self.grids)
@@ -40,6 +45,7 @@ class World:
         self._device_entries = sum(2 + len(device_class(d.config.kind).STATE) for d in topology.device_specs)
         self._row = self._done = 0
         self.solution: Solution | None = None
+        self._check(topology)
 
     @property
     def row(self) -> int:
@@ -119,16 +125,73 @@ class World:
         """Names of the buses that a grid sees beside its own: all or none."""
         return self.network.bus_names if self._sees_all else ()
 
+    def _wire_devices(self, topology: Topology) -> None:
+        """Which devices inject, and where; which move the network, and what of their state is the position."""
+        specs = topology.device_specs
+        self._injecting = tuple(k for k, spec in enumerate(specs) if isinstance(spec.config, DeviceConfig))
+        moving = [(k, spec) for k, spec in enumerate(specs) if spec.config.actuation() is not None]
+        self._moving = tuple((k, _position(spec.config)) for k, spec in moving)
+        injector = {k: n for n, k in enumerate(self._injecting)}
+        buses = self.network.device_bus
+        n_bus = len(self.network.net["bus"])
+        at = np.array([buses[injector[k]] if k in injector else n_bus for k in range(len(specs))], dtype=np.intp)
+        grids = [spec.grid for spec in specs]
+        self._device_rows = tuple(at[[k for k, one in enumerate(grids) if one == grid]] for grid in self.grids)
+        self._injector_part = np.array(
+            [self.network.parts.index(specs[k].grid) for k in self._injecting], dtype=np.intp
+        )
+
+    def _check(self, topology: Topology) -> None:
+        """Solve the network as it begins.
+
+        Raises:
+            TopologyError: it does not solve, or a device is on a bus that is dead.
+        """
+        specs = topology.device_specs
+        begun = [DeviceState(0.0, 0.0, 0.0, 0.0, spec.build().initial()) for spec in specs]
+        solution = self._solve(begun)
+        if not solution.converged:
+            text = (
+                "the network does not solve at row 0 of the data with idle devices; expected a power flow to converge"
+            )
+            raise TopologyError(topology.name, [Finding("network" if topology.network else "grids", text)])
+        alive, rows = solution.energised, dict(zip(self._injecting, self.network.device_bus, strict=True))
+        findings = [
+            Finding(f"grids.{spec.grid}.devices.{spec.id.split('.')[1]}.bus", f"bus {spec.config.bus} is dead")
+            for k, spec in enumerate(specs)
+            if isinstance(spec.config, DeviceConfig) and not alive[rows[k]]
+        ]
+        if findings:
+            raise TopologyError(topology.name, findings)
+        self.solution = None
+
     def _solve(self, states: Sequence[DeviceState]) -> Solution:
-        p = np.array([state.p_mw for state in states], dtype=np.float64)
-        q = np.array([state.q_mvar for state in states], dtype=np.float64)
+        injecting = [states[k] for k in self._injecting]
+        p = np.array([state.p_mw for state in injecting], dtype=np.float64)
+        q = np.array([state.q_mvar for state in injecting], dtype=np.float64)
         self.power_flow.set_injections(p, q, self._load_scale[self._row])
-        self.solution = self.power_flow.solve()
-        return self.solution
+        if self._moving:
+            self.power_flow.set_topology(np.array([states[k].state[at] for k, at in self._moving], dtype=np.float64))
+        self.solution = solution = self.power_flow.solve()
+        self._unserved = self._unserved_of(solution, p)
+        return solution
+
+    def _unserved_of(self, solution: Solution, device_p_mw: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The load at dead buses by part, (n_part,) float64, MW: the network's own, and what devices take."""
+        network = self.network
+        unserved = np.zeros(len(network.parts))
+        dead = np.isnan(solution.vm_pu)
+        if solution.converged and dead.any():
+            load_mw = network.load_p_mw * self._load_scale[self._row][network.load_part]
+            np.add.at(unserved, network.load_part, np.where(dead[network.load_bus], load_mw, 0.0))
+            taken = np.maximum(-device_p_mw, 0.0)
+            np.add.at(unserved, self._injector_part, np.where(dead[network.device_bus], taken, 0.0))
+        return unserved
 
     def _network_states(self, solution: Solution) -> list[NetworkState]:
         clock = self._clock()
         everything = np.concatenate((solution.vm_pu, solution.line_loading, solution.trafo_loading))
+        local = np.append(np.nan_to_num(solution.vm_pu), 0.0)
         return [
             NetworkState(
                 solution.converged,
@@ -136,10 +199,15 @@ class World:
                 everything[rows],
                 float(solution.p_pcc_mw[part]),
                 float(solution.q_pcc_mvar[part]),
+                float(solution.p_forming_mw[part]),
+                float(self._unserved[part]),
+                tuple(local[devices].tolist()),
                 tuple(series[self._row].tolist()),
                 clock,
             )
-            for (sizes, rows), part, series in zip(self._meters, self._parts, self._series, strict=True)
+            for (sizes, rows), part, devices, series in zip(
+                self._meters, self._parts, self._device_rows, self._series, strict=True
+            )
         ]
 
     def _meter(self, area: Area) -> tuple[Sizes, NDArray[np.intp]]:
@@ -170,7 +238,10 @@ class World:
             "load": calendar.column(config.network.load) * config.network.load_scale,
         }
         columns = [own[name] for name in GRID_SERIES]
-        columns += [calendar.column(source) for device in config.devices.values() for source in device.series()]
+        clock = Clock(calendar.n_days, calendar.steps_per_day, calendar.dt_h)
+        for name, device in config.devices.items():
+            rng = np.random.default_rng(crc32(f"{grid}.{name}".encode()))
+            columns += device.columns(calendar.column, clock, rng)
         return np.stack(columns, axis=1)
 
 
@@ -182,9 +253,26 @@ def join(topology: Topology) -> CoupledNetwork:
     """
     parts = [] if topology.network is None else [_part(FEEDER, topology.network, None)]
     parts += [_part(grid_id, grid.network, grid.connect_at) for grid_id, grid in topology.grids.items()]
-    devices = [Attachment(spec.id, spec.grid, spec.config.bus) for spec in topology.device_specs]
-    return couple(parts, devices)
+    specs = topology.device_specs
+    devices = [Attachment(s.id, s.grid, s.config.bus) for s in specs if isinstance(s.config, DeviceConfig)]
+    moves = [(spec, spec.config.actuation()) for spec in specs]
+    actuations = [Actuation(spec.id, spec.grid, *move) for spec, move in moves if move is not None]
+    forming = [_forming(grid_id, grid) for grid_id, grid in topology.grids.items() if grid.islanding == "grid_forming"]
+    return couple(parts, devices, actuations, forming)
 
 
 def _part(name: str, config: NetworkConfig, connect_at: str | None) -> Part:
     return Part(name, find_network(config.kind), config.taps, config.source_vm_pu, connect_at)
+
+
+def _forming(grid_id: str, grid: GridConfig) -> Forming:
+    unit = grid.devices.get(grid.forming_unit or "")
+    if not isinstance(unit, DeviceConfig):
+        raise NetworkError(f"grids.{grid_id}.forming_unit: expected a device at a bus, got {grid.forming_unit!r}")
+    return Forming(grid_id, unit.bus, grid.forming_vm_pu)
+
+
+def _position(config: AssetConfig) -> int:
+    """Where in a device's state the position stands of what it moves."""
+    kind = device_class(config.kind)
+    return int(kind.STATE.index(kind.POSITION))

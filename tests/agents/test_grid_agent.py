@@ -65,7 +65,7 @@ def network(step: int) -> NetworkState:
     measured = np.array([1.0, 0.9 + 0.02 * step, NAN, 40.0 + step, 80.0 + 10.0 * step])
     # price, low, high, load; the sun
     series = (60.0 + 10.0 * step, 40.0, 70.0, 0.5, 0.1 * step)
-    return NetworkState(True, (3, 1, 1), measured, 0.3 - 0.1 * step, 0.05, series, (0.0, 1.0))
+    return NetworkState(True, (3, 1, 1), measured, 0.3 - 0.1 * step, 0.05, 0.0, 0.0, (1.0,) * 3, series, (0.0, 1.0))
 
 
 def envelope(sender: str, step: int, body: Body, round: int = 0) -> Envelope:
@@ -361,7 +361,7 @@ def test_every_entry_of_an_observation_is_what_its_name_says() -> None:
         DeviceState(-0.5, 0.0, 1.0, 0.0, (0.625,)),
     ]
     state = NetworkState(
-        True, (3, 1, 1), np.array([1.0, 0.96875, 1.03125, 50.0, 112.5]), -0.75, 0.0625,
+        True, (3, 1, 1), np.array([1.0, 0.96875, 1.03125, 50.0, 112.5]), -0.75, 0.0625, 0.0, 0.0, (1.0,) * 3,
         (62.5, 25.0, 75.0, 0.5, 0.875), (0.5, -0.5),
     )  # fmt: skip
     assert observed(state, states) == {

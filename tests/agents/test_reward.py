@@ -27,7 +27,7 @@ def network(
 ) -> NetworkState:
     arrays = [np.array(values, dtype=np.float64) for values in (vm_pu, line_loading, trafo_loading)]
     sizes = (len(vm_pu), len(line_loading), len(trafo_loading))
-    return NetworkState(converged, sizes, np.concatenate(arrays), p_pcc_mw, 0.0, (), ())
+    return NetworkState(converged, sizes, np.concatenate(arrays), p_pcc_mw, 0.0, 0.0, 0.0, (), (), ())
 
 
 def states(costs: Sequence[float] = (0.0, 0.0, 0.0), violations: Sequence[float] = (0.0, 0.0, 0.0)) -> list[Any]:

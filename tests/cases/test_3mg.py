@@ -64,7 +64,8 @@ class NoNetwork(PowerFlow):
     def solve(self) -> Solution:
         net, parts = self.network.net, len(self.network.parts)
         bus, line, trafo = (np.ones(len(net[table])) for table in ("bus", "line", "trafo"))
-        return Solution(True, bus, 0 * bus, line, trafo, np.ones(parts), np.zeros(parts), "none")
+        nothing = np.zeros(parts)
+        return Solution(True, bus, 0 * bus, line, trafo, np.ones(parts), nothing, nothing, 0, "none")
 
     def to_pandapower(self) -> Any:
         return self.network.net

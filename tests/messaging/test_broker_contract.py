@@ -72,7 +72,7 @@ class BrokerContract:
     def test_arrays_arrive_to_the_bit(self, pair: Pair) -> None:
         listen(pair.subscriber, LINE)
         vm_pu = np.array([1.0, np.nan, 0.1 + 0.2, -0.0])
-        network = NetworkState(True, (4, 0, 0), vm_pu, 0.1, -0.2, (30.0,), (0.0, 1.0))
+        network = NetworkState(True, (4, 0, 0), vm_pu, 0.1, -0.2, 0.0, 0.0, (1.0,), (30.0,), (0.0, 1.0))
         report = Report(-1.5, (0.1, 0.2), np.array([0.1, -100.0], dtype=np.float32))
         pair.publisher.publish(LINE, say(0, body=network))
         pair.publisher.publish(LINE, say(1, body=report))

@@ -50,6 +50,7 @@ class GridAgent:
         self._dt_h = spec.dt_h
         self._devices = tuple(device.id for device in spec.devices)
         self._actors = tuple(_actor(device) for device in spec.devices)
+        self._slices = _slices(self._actors)
         self._vertical = _vertical(spec, self._actors)
         self._policy = _policy(spec, self._actors)
         self._horizontal = _horizontal(spec)
@@ -212,18 +213,15 @@ class GridAgent:
         self._last_states, self._last_network = states, network
         self._price = series[0]
         self._market = Market(series[0], series[1], series[2])
-        self._device_series = self._split(series)
+        self._device_series = self._split(series, network.local)
         told = () if self._horizontal is None else self._horizontal.result()
         self._observation = observation(states, network, told)
 
-    def _split(self, series: Floats) -> list[Floats]:
-        """The time series of each device."""
-        position = len(GRID_SERIES)
+    def _split(self, series: Floats, local: Floats) -> list[Floats]:
+        """The time series of each device, and what it measures."""
         split = []
-        for actor in self._actors:
-            end = position + len(actor.device.SERIES)
-            split.append(series[position:end])
-            position = end
+        for (begin, end, measures), vm_pu in zip(self._slices, local, strict=True):
+            split.append((*series[begin:end], vm_pu) if measures else series[begin:end])
         return split
 
     def _view(self) -> GridView:
@@ -268,6 +266,16 @@ def _measured(network: NetworkState) -> Floats:
     high = float(np.fmax.reduce(network.vm_pu))
     low, high = (0.0 if math.isnan(value) else value for value in (low, high))
     return network.p_pcc_mw, network.q_pcc_mvar, low, high, 1.0 if network.converged else 0.0
+
+
+def _slices(actors: Sequence[Actor]) -> tuple[tuple[int, int, bool], ...]:
+    """Where each device's time series stand in those of the grid, and whether it measures the voltage at its bus."""
+    slices, begin = [], len(GRID_SERIES)
+    for actor in actors:
+        end = begin + len(actor.device.SERIES)
+        slices.append((begin, end, bool(actor.device.MEASURES)))
+        begin = end
+    return tuple(slices)
 
 
 def _actor(spec: DeviceSpec) -> Actor:

@@ -111,12 +111,17 @@ class EconomicConfig(RewardConfig):
     voltage_weight: float = Field(1.0, ge=0, description="safety per unit of the voltage penalty")
     overload_weight: float = Field(1.0, ge=0, description="safety per pu of overload")
     device_weight: float = Field(0.1, ge=0, description="safety per pu of device limit violation")
+    lost_load_cost: float = Field(5000.0, ge=0, description="$ per MWh of load at dead buses")
+    forming_cost: float = Field(
+        200.0, ge=0, description="$ per MWh that the forming unit gives or takes beyond its setpoint while islanded"
+    )
 
 
 class Economic(Reward):
     """-(device costs + price x import) - penalty x safety.
 
-    An import costs the price, an export is paid ``sell_discount`` of it; safety sums the weighted voltage penalty,
+    An import costs the price, an export is paid ``sell_discount`` of it; load at dead buses and what the forming unit
+    of an islanded grid has to balance cost their own prices. Safety sums the weighted voltage penalty,
     the overloads of lines and transformers, and what devices were asked beyond their limits.
     """
 
@@ -124,26 +129,28 @@ class Economic(Reward):
 
     @property
     def term_names(self) -> tuple[str, ...]:
-        own = ("energy_cost", "divergence_cost", "voltage", "overload", "device_limits", "safety")
-        return (*self._cost_terms, *own)
+        costs = ("energy_cost", "lost_load_cost", "forming_cost", "divergence_cost")
+        return (*self._cost_terms, *costs, "voltage", "overload", "device_limits", "safety")
 
     def assess(self, states: Sequence[DeviceState], network: NetworkState, price: float) -> tuple[float, Floats]:
         config = self.config
         if not network.converged:
             cost, safety = config.diverged_cost, config.diverged_safety
             nothing = (0.0,) * len(self._cost_terms)
-            return -cost - config.penalty * safety, (*nothing, 0.0, cost, 0.0, 0.0, 0.0, safety)
+            return -cost - config.penalty * safety, (*nothing, 0.0, 0.0, 0.0, cost, 0.0, 0.0, 0.0, safety)
         costs = self._device_costs(states)
         energy_mwh = network.p_pcc_mw * self.dt_h
         energy_cost = price * (energy_mwh if energy_mwh >= 0.0 else energy_mwh * config.sell_discount)
+        lost = config.lost_load_cost * network.p_unserved_mw * self.dt_h
+        formed = config.forming_cost * abs(network.p_forming_mw) * self.dt_h
         voltage = VOLTAGE[config.voltage](network.vm_pu, config.vm_min_pu, config.vm_max_pu)
         loading = overload(network.loading)
         limits = 0.0
         for state in states:
             limits += state.violation
         safety = config.voltage_weight * voltage + config.overload_weight * loading + config.device_weight * limits
-        reward = -(sum(costs) + energy_cost) - config.penalty * safety
-        return reward, (*costs, energy_cost, 0.0, voltage, loading, limits, safety)
+        reward = -(sum(costs) + energy_cost + lost + formed) - config.penalty * safety
+        return reward, (*costs, energy_cost, lost, formed, 0.0, voltage, loading, limits, safety)
 
 
 class ReferenceConfig(RewardConfig):

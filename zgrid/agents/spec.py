@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from zgrid.agents.reward import Reward, RewardConfig, reward_class
-from zgrid.devices import Control, Device, DeviceConfig, device_class
+from zgrid.devices import AssetConfig, Control, Device, device_class
 from zgrid.policies import PolicyConfig
 from zgrid.protocols import ProtocolConfig, horizontal_class
 
@@ -23,7 +23,7 @@ class DeviceSpec:
 
     id: str
     grid: str
-    config: DeviceConfig
+    config: AssetConfig
     dt_h: float
 
     def build(self) -> Device:

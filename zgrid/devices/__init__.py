@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from zgrid.devices.base import Control, Device, DeviceConfig, Effect, Market, SeriesSource
+from zgrid.devices.base import (
+    Actuation,
+    AssetConfig,
+    Clock,
+    Control,
+    Device,
+    DeviceConfig,
+    Effect,
+    ElementConfig,
+    Market,
+    SeriesSource,
+)
 from zgrid.devices.elementwise import ARRAYS, FLOATS, Elementwise
 from zgrid.registry import resolve_class
 
@@ -12,10 +23,14 @@ __all__ = [
     "ARRAYS",
     "DEVICES",
     "FLOATS",
+    "Actuation",
+    "AssetConfig",
+    "Clock",
     "Control",
     "Device",
     "DeviceConfig",
     "Effect",
+    "ElementConfig",
     "Elementwise",
     "Market",
     "SeriesSource",

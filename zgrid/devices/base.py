@@ -12,9 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from zgrid.devices.elementwise import ARRAYS, FLOATS, Elementwise, Value
+
+FloatArray: TypeAlias = NDArray[np.float64]
 
 
 def _name_or_number(value: Any) -> Any:
@@ -29,13 +32,38 @@ SeriesSource: TypeAlias = Annotated[str | float, BeforeValidator(_name_or_number
 """What a value follows: a time series by name, or a constant."""
 
 
-class DeviceConfig(BaseModel):
-    """What every device says in a topology; a kind adds its own parameters. Unknown keys are errors."""
+class Clock(NamedTuple):
+    """The rows of the time series: ``n_days`` days of ``steps_per_day`` steps of ``dt_h`` hours."""
+
+    n_days: int
+    steps_per_day: int
+    dt_h: float
+
+    @property
+    def n_rows(self) -> int:
+        """Steps in all."""
+        return self.n_days * self.steps_per_day
+
+
+class Actuation(NamedTuple):
+    """What a device moves in its grid's network: the position is an entry of its state, see ``Device.POSITION``.
+
+    ``kind`` and ``element``: "tap", "switch" or "shunt" and the element's name; "capacitor" and the bus where one of
+    ``max_step`` steps of ``q_mvar`` each is added; "pcc" for the grid's connection, without a name.
+    """
+
+    kind: str
+    element: str = ""
+    q_mvar: float = 0.0
+    max_step: int = 0
+
+
+class AssetConfig(BaseModel):
+    """What everything that has an agent says in a topology. Unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
 
-    kind: str = Field(description="generator, renewable, storage, load, or a plug-in, module:Class")
-    bus: str = Field(description="name of the bus in the grid's own network")
+    kind: str = Field(description="one of the built-in kinds, or a plug-in, module:Class")
     run: Literal["process", "inline", "external"] = Field(
         "process", description="over ZeroMQ: in a process of its own, inside the env node, or started by hand elsewhere"
     )
@@ -43,6 +71,32 @@ class DeviceConfig(BaseModel):
     def series(self) -> tuple[str | float, ...]:
         """The time series the device follows, in the order of its kind's ``SERIES``: a name, or a constant."""
         return ()
+
+    def columns(
+        self, column: Callable[[str | float], FloatArray], clock: Clock, rng: np.random.Generator
+    ) -> list[FloatArray]:
+        """The values of its kind's ``SERIES`` on every row of the data, (n_rows,) float64 each.
+
+        ``column`` gives those of a series by name. A kind that makes its own, such as a schedule of arrivals, draws
+        from ``rng`` alone, which is seeded by the device's id.
+        """
+        return [column(source) for source in self.series()]
+
+    def actuation(self) -> Actuation | None:
+        """What it moves in the network, if anything."""
+        return None
+
+
+class DeviceConfig(AssetConfig):
+    """What every device at a bus says in a topology; a kind adds its own parameters."""
+
+    bus: str = Field(description="name of the bus in the grid's own network")
+
+
+class ElementConfig(AssetConfig):
+    """What every device that moves an element of the network says; it injects nothing."""
+
+    element: str = Field(description="name of the element in the grid's own network")
 
 
 class Control(NamedTuple):
@@ -95,10 +149,15 @@ class Device(ABC):
     Subclasses name the entries of their setpoint, state and time series, and the cost term their cost belongs to.
     """
 
-    Config: ClassVar[type[DeviceConfig]]
+    Config: ClassVar[type[AssetConfig]]
     SETPOINT: ClassVar[tuple[str, ...]] = ("p_mw", "q_mvar")
     STATE: ClassVar[tuple[str, ...]] = ()
     SERIES: ClassVar[tuple[str, ...]] = ()
+    MEASURES: ClassVar[tuple[str, ...]] = ()
+    """What it measures at its bus, after ``SERIES`` in what ``step`` and ``respond`` are given: ``vm_pu``, the voltage
+    that the last step ended with, 0 where the bus was dead."""
+    POSITION: ClassVar[str] = ""
+    """The entry of ``STATE`` that is the position of what its config's ``actuation`` names."""
     COST: ClassVar[str]
 
     def __init__(self, configs: Sequence[Any], dt_h: float, m: Elementwise) -> None:
@@ -107,12 +166,12 @@ class Device(ABC):
         self.m = m
 
     @classmethod
-    def one(cls, config: DeviceConfig, dt_h: float) -> Self:
+    def one(cls, config: AssetConfig, dt_h: float) -> Self:
         """One device, on floats."""
         return cls((config,), dt_h, FLOATS)
 
     @classmethod
-    def many(cls, configs: Sequence[DeviceConfig], dt_h: float) -> Self:
+    def many(cls, configs: Sequence[AssetConfig], dt_h: float) -> Self:
         """All devices of a kind, on (..., n) float64 arrays."""
         return cls(configs, dt_h, ARRAYS)
 
@@ -129,7 +188,10 @@ class Device(ABC):
     def step(
         self, state: tuple[Value, ...], setpoint: tuple[Value, ...], series: tuple[Value, ...]
     ) -> tuple[tuple[Value, ...], Effect]:
-        """Apply a setpoint for one step of ``dt_h`` hours: the next state, and what was done."""
+        """Apply a setpoint for one step of ``dt_h`` hours: the next state, and what was done.
+
+        ``series`` are the values of ``SERIES`` in this step, then those of ``MEASURES``.
+        """
 
     @abstractmethod
     def respond(self, state: tuple[Value, ...], series: tuple[Value, ...], market: Market) -> tuple[Value, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandapower as pp
@@ -17,6 +17,7 @@ from zgrid.networks.base import Network
 from zgrid.networks.build import element_names
 
 FEEDER = "feeder"
+PCC = "PCC"
 _BRANCH_ENDS = {"line": ("from_bus", "to_bus"), "trafo": ("hv_bus", "lv_bus")}
 _METERED = ("line", "trafo", "load", "sgen", "ext_grid")
 """Tables whose elements at a PCC the import counts, or that take nothing there."""
@@ -40,6 +41,49 @@ class Attachment:
     id: str
     part: str
     bus: str
+
+
+class Actuation(NamedTuple):
+    """What a device moves in the network: its id, the part it belongs to, a kind and an element.
+
+    ``kind`` and ``element``: "tap" (a transformer with a tap changer), "switch", "line" and "shunt" name an element of
+    the part; "capacitor" adds a shunt of ``q_mvar`` per step and ``max_step`` steps at the bus ``element``; "pcc" is
+    the breaker between the part and its feeder or, where it stands alone, its source, and has no element.
+    """
+
+    id: str
+    part: str
+    kind: str
+    element: str = ""
+    q_mvar: float = 0.0
+    max_step: int = 0
+
+
+class Forming(NamedTuple):
+    """A part that keeps its voltage when it is cut off: a slack at ``bus`` with ``vm_pu``, in service only then."""
+
+    part: str
+    bus: str
+    vm_pu: float = 1.0
+
+
+class Actuator(NamedTuple):
+    """An entry of the network's topology: a column of one row of a table of the joint net.
+
+    Its position is a float: the tap position, the steps of a shunt, or 1 where closed or in service and else 0.
+    """
+
+    id: str
+    table: str
+    row: int
+    column: str
+
+
+class Former(NamedTuple):
+    """A slack that is in service only while its bus has no other source: the part's position, its ext_grid's row."""
+
+    part: int
+    row: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +110,10 @@ class Area:
 class CoupledNetwork:
     """The joint net. Device k is row k of its sgen table from ``first_device`` on; load rows carry their part.
 
-    ``load_p_mw`` and ``load_q_mvar`` are (n_load,) float64 at a scale of 1; ``load_part`` is (n_load,), the position
-    in ``parts`` of the part each load belongs to.
+    ``load_p_mw`` and ``load_q_mvar`` are (n_load,) float64 at a scale of 1, 0 where out of service; ``load_part`` is
+    (n_load,), the position in ``parts`` of the part each load belongs to. ``load_bus`` (n_load,) and ``device_bus``
+    (n_devices,) are rows of the bus table. ``actuators`` are what :meth:`PowerFlow.set_topology` moves, and
+    ``positions`` (n_actuators,) float64 where they stand in ``net``.
     """
 
     net: Any
@@ -79,10 +125,22 @@ class CoupledNetwork:
     load_p_mw: NDArray[np.float64]
     load_q_mvar: NDArray[np.float64]
     load_part: NDArray[np.intp]
+    load_bus: NDArray[np.intp]
+    device_bus: NDArray[np.intp]
+    actuators: tuple[Actuator, ...]
+    positions: NDArray[np.float64]
+    formers: tuple[Former, ...]
 
 
-def couple(parts: Sequence[Part], devices: Sequence[Attachment]) -> CoupledNetwork:
+def couple(
+    parts: Sequence[Part],
+    devices: Sequence[Attachment],
+    actuations: Sequence[Actuation] = (),
+    forming: Sequence[Forming] = (),
+) -> CoupledNetwork:
     """The joint net of the parts; the first is the feeder if any other says ``connect_at``.
+
+    A part with a PCC breaker keeps a bus of its own at the feeder, behind a switch without impedance.
 
     Raises:
         NetworkError: a part or device names something that is not there, or a PCC that cannot be metered.
@@ -90,11 +148,16 @@ def couple(parts: Sequence[Part], devices: Sequence[Attachment]) -> CoupledNetwo
     net = functools.reduce(_merge, map(_prepare, parts))
     bus_of = dict(zip(net["bus"]["name"], net["bus"].index, strict=True))
     fused: dict[str, str] = {}
+    breakers = {actuation.part for actuation in actuations if actuation.kind == "pcc"}
+    taken: set[str] = set()
     for part in parts:
-        if part.connect_at is not None:
-            if f"{FEEDER}.{part.connect_at}" in fused:
-                raise NetworkError(f"{part.id}: another grid hangs at feeder bus {part.connect_at} already")
-            _connect(net, bus_of, part)
+        if part.connect_at is None:
+            continue
+        if part.connect_at in taken:
+            raise NetworkError(f"{part.id}: another grid hangs at feeder bus {part.connect_at} already")
+        taken.add(part.connect_at)
+        _connect(net, bus_of, part, has_breaker=part.id in breakers)
+        if part.id not in breakers:
             fused[f"{FEEDER}.{part.connect_at}"] = f"{part.id}.{part.network.names().source_bus}"
     first_device = len(net["sgen"])
     for device in devices:
@@ -104,8 +167,15 @@ def couple(parts: Sequence[Part], devices: Sequence[Attachment]) -> CoupledNetwo
         )
     _fold_scaling(net)
     ids = tuple(part.id for part in parts)
+    position = {part: k for k, part in enumerate(ids)}
+
+    def bus_of_own(part: str, bus: str, who: str) -> int:
+        return _lookup(bus_of, fused.get(f"{part}.{bus}", f"{part}.{bus}"), who)
+
+    actuators = tuple(_actuator(net, actuation, bus_of_own) for actuation in actuations)
+    formers = tuple(_former(net, one, position[one.part], bus_of_own) for one in forming)
     areas = {part.id: _area(net, part, bus_of, fused) for part in parts}
-    load_part = np.array([ids.index(area) for area in net["load"]["area"]], dtype=np.intp)
+    bus_row = {bus: row for row, bus in enumerate(net["bus"].index)}
     return CoupledNetwork(
         net,
         ids,
@@ -115,7 +185,12 @@ def couple(parts: Sequence[Part], devices: Sequence[Attachment]) -> CoupledNetwo
         len(devices),
         net["load"]["p_mw"].to_numpy(dtype=np.float64).copy(),
         net["load"]["q_mvar"].to_numpy(dtype=np.float64).copy(),
-        load_part,
+        np.array([position[area] for area in net["load"]["area"]], dtype=np.intp),
+        np.array([bus_row[bus] for bus in net["load"]["bus"]], dtype=np.intp),
+        np.array([bus_row[bus] for bus in net["sgen"]["bus"].iloc[first_device:]], dtype=np.intp),
+        actuators,
+        np.array([float(net[one.table][one.column].iloc[one.row]) for one in actuators], dtype=np.float64),
+        formers,
     )
 
 
@@ -131,7 +206,7 @@ def _prepare(part: Part) -> Any:
         net.ext_grid["vm_pu"] = part.source_vm_pu
     for table in {"bus", *(table for table, _ in toolbox.element_bus_tuples())}:
         net[table]["area"] = np.array([part.id] * len(net[table]), dtype=object)
-    for table in ("bus", "line", "trafo", "load", "sgen"):
+    for table in ("bus", "line", "trafo", "load", "sgen", "switch", "shunt"):
         frame = net[table]
         frame["name"] = np.array([f"{part.id}.{name}" for name in element_names(net, table)], dtype=object)
     if part.connect_at is not None:
@@ -145,14 +220,17 @@ def _merge(net: Any, other: Any) -> Any:
     )
 
 
-def _connect(net: Any, bus_of: Mapping[str, int], part: Part) -> None:
-    """Fuse a part's source bus with its bus on the feeder; the part's bus stays."""
+def _connect(net: Any, bus_of: Mapping[str, int], part: Part, *, has_breaker: bool) -> None:
+    """Fuse a part's source bus with its bus on the feeder (the part's bus stays), or put a breaker between them."""
     own = _lookup(bus_of, f"{part.id}.{part.network.names().source_bus}", part.id)
     feeder = _lookup(bus_of, f"{FEEDER}.{part.connect_at}", f"{part.id}.connect_at")
     own_kv, feeder_kv = net.bus.vn_kv[own], net.bus.vn_kv[feeder]
     if own_kv != feeder_kv:
         raise NetworkError(f"{part.id}: its PCC has {own_kv} kV, feeder bus {part.connect_at} has {feeder_kv} kV")
-    toolbox.fuse_buses(net, own, feeder, drop=True)
+    if has_breaker:
+        pp.create_switch(net, feeder, own, "b", closed=True, type="CB", name=f"{part.id}.{PCC}", area=FEEDER)
+    else:
+        toolbox.fuse_buses(net, own, feeder, drop=True)
 
 
 def _lookup(bus_of: Mapping[str, int], name: str, who: str) -> int:
@@ -165,8 +243,49 @@ def _lookup(bus_of: Mapping[str, int], name: str, who: str) -> int:
 def _fold_scaling(net: Any) -> None:
     """Fold each load's own scaling into its power, so that a scale of 1 means the load as it was built."""
     for column in ("p_mw", "q_mvar"):
-        net.load[column] = net.load[column].astype(np.float64) * net.load["scaling"]
+        net.load[column] = net.load[column].astype(np.float64) * net.load["scaling"] * net.load["in_service"]
     net.load["scaling"] = 1.0
+
+
+_TABLE_OF = {"tap": "trafo", "switch": "switch", "line": "line", "shunt": "shunt"}
+_COLUMN_OF = {"tap": "tap_pos", "switch": "closed", "line": "in_service", "shunt": "step"}
+
+
+def _actuator(net: Any, actuation: Actuation, bus_of: Callable[[str, str, str], int]) -> Actuator:
+    """Where in the joint net an actuation acts; a capacitor is added."""
+    who, part, kind, element, q_mvar, max_step = actuation
+    if kind == "capacitor":
+        bus = bus_of(part, element, who)
+        pp.create_shunt(net, bus, -q_mvar, step=0, max_step=max_step, name=who, area=part)
+        return Actuator(who, "shunt", len(net["shunt"]) - 1, "step")
+    if kind == "pcc":
+        return _breaker(net, who, part)
+    table, column = _TABLE_OF[kind], _COLUMN_OF[kind]
+    found = np.flatnonzero((net[table]["name"] == f"{part}.{element}").to_numpy())
+    if len(found) != 1:
+        raise NetworkError(f"{who}: no {table} {element} in {part}")
+    row = int(found[0])
+    if kind == "tap" and not net.trafo["tap_changer_type"].iloc[row] == "Ratio":
+        raise NetworkError(f"{who}: trafo {element} in {part} has no tap changer of type Ratio")
+    return Actuator(who, table, row, column)
+
+
+def _breaker(net: Any, who: str, part: str) -> Actuator:
+    """The switch between a part and its feeder, or the part's own source where it stands alone."""
+    switch = np.flatnonzero((net.switch["name"] == f"{part}.{PCC}").to_numpy())
+    if len(switch):
+        return Actuator(who, "switch", int(switch[0]), "closed")
+    source = np.flatnonzero((net.ext_grid["area"] == part).to_numpy() & net.ext_grid["in_service"].to_numpy())
+    if len(source) != 1:
+        raise NetworkError(f"{who}: {part} has no source to be cut off from")
+    return Actuator(who, "ext_grid", int(source[0]), "in_service")
+
+
+def _former(net: Any, forming: Forming, part: int, bus_of: Callable[[str, str, str], int]) -> Former:
+    """Add the slack of a part that forms its own voltage, out of service."""
+    bus = bus_of(forming.part, forming.bus, f"{forming.part}.islanding")
+    pp.create_ext_grid(net, bus, forming.vm_pu, in_service=False, name=f"{forming.part}.former", area="")
+    return Former(part, len(net["ext_grid"]) - 1)
 
 
 def _area(net: Any, part: Part, bus_of: Mapping[str, int], fused: Mapping[str, str]) -> Area:
@@ -216,7 +335,8 @@ def _check_pcc(net: Any, area: str, pcc: int) -> None:
 
     Shunts and the like that came from the feeder's bus belong to the feeder and are no part of the import.
     """
-    switches = net.switch[(net.switch.et == "b") & ((net.switch.bus == pcc) | (net.switch.element == pcc))]
+    own = net.switch["name"] != f"{area}.{PCC}"
+    switches = net.switch[own & (net.switch.et == "b") & ((net.switch.bus == pcc) | (net.switch.element == pcc))]
     if len(switches):
         raise NetworkError(f"{area}: a bus-bus switch at the PCC bus is not covered; put a bus or a line between")
     for table, end in toolbox.element_bus_tuples():

@@ -116,6 +116,8 @@ class Names(NamedTuple):
     trafos: tuple[str, ...]
     taps: dict[str, TapRange]
     kv: tuple[float, ...]
+    switches: tuple[str, ...] = ()
+    shunts: tuple[str, ...] = ()
 
     def vn_kv(self, bus: str) -> float:
         """Nominal voltage of a bus, kV."""

@@ -9,7 +9,10 @@ from zgrid.registry import resolve_class
 
 __all__ = ["POWER_FLOWS", "PowerFlow", "Solution", "power_flow_class"]
 
-POWER_FLOWS = {"runpp": "zgrid.powerflow.runpp:RunppPowerFlow"}
+POWER_FLOWS = {
+    "fast": "zgrid.powerflow.fast:FastPowerFlow",
+    "runpp": "zgrid.powerflow.runpp:RunppPowerFlow",
+}
 
 
 def power_flow_class(kind: str) -> Any:

@@ -1,13 +1,17 @@
-"""What a power flow is: injections in, voltages and loadings out, as arrays."""
+"""What a power flow is: injections and positions in, voltages and loadings out, as arrays."""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandapower.topology
 from numpy.typing import NDArray
+
+from zgrid.errors import NetworkError
 
 if TYPE_CHECKING:
     from zgrid.networks.couple import CoupledNetwork
@@ -19,50 +23,139 @@ Array = NDArray[np.float64]
 class Solution:
     """One solved network. Rows as in the tables of the joint net; NaN where dead, and everywhere after divergence.
 
-    ``vm_pu`` and ``va_degree`` (n_bus,), ``line_loading`` (n_line,), ``trafo_loading`` (n_trafo,) in percent, and the
-    import of each part at its PCC, ``p_pcc_mw`` and ``q_pcc_mvar`` (n_part,): all float64.
+    ``vm_pu`` and ``va_degree`` (n_bus,), ``line_loading`` (n_line,), ``trafo_loading`` (n_trafo,) in percent, the
+    import of each part at its PCC, ``p_pcc_mw`` and ``q_pcc_mvar`` (n_part,), and what the slack of an islanded part
+    gives, ``p_forming_mw`` (n_part,): all float64. ``iterations`` are those of the backend that found it.
+
+    Of a batch, every array has a leading axis of its size, and ``converged`` is (size,) bool.
     """
 
-    converged: bool
+    converged: Any
     vm_pu: Array
     va_degree: Array
     line_loading: Array
     trafo_loading: Array
     p_pcc_mw: Array
     q_pcc_mvar: Array
+    p_forming_mw: Array
+    iterations: int
     backend: str
+
+    @property
+    def energised(self) -> NDArray[np.bool_]:
+        """Which buses have a voltage, (n_bus,) bool."""
+        return ~np.isnan(self.vm_pu)
 
 
 class PowerFlow(ABC):
-    """Solves one joint net again and again. Divergence is a result, never an exception; the next solve recovers."""
+    """Solves one joint net again and again. Divergence is a result, never an exception; the next solve recovers.
+
+    What is solved depends on what was set last and on nothing that came before, so that equal inputs give equal bytes.
+    """
 
     def __init__(self, network: CoupledNetwork) -> None:
         self.network = network
         self._device_p = np.zeros(network.n_devices)
         self._device_q = np.zeros(network.n_devices)
-        self._load_p = network.load_p_mw.copy()
-        self._load_q = network.load_q_mvar.copy()
+        self._scale = np.ones(len(network.parts))
+        self._positions = tuple(network.positions.tolist())
+        self.rebuilds = 0
+        """How often something was factorised anew because the topology had not been seen, or not lately."""
 
-    def reset(self) -> None:  # noqa: B027 - a cold backend has nothing to forget
-        """Begin an episode: forget what the last solutions left behind."""
+    def reset(self) -> None:  # noqa: B027 - most have nothing to forget
+        """Begin an episode."""
 
     def set_injections(self, device_p_mw: Array, device_q_mvar: Array, load_scale: Array) -> None:
         """What the next solve starts from: (n_devices,) injections, and (n_part,) the scale of each part's loads."""
-        scale = load_scale[self.network.load_part]
-        self._device_p, self._device_q = device_p_mw, device_q_mvar
-        self._load_p = self.network.load_p_mw * scale
-        self._load_q = self.network.load_q_mvar * scale
+        self._device_p, self._device_q, self._scale = device_p_mw, device_q_mvar, load_scale
+
+    def set_topology(self, positions: Array) -> None:
+        """Where the network's actuators stand from now on, (n_actuators,) float64: see :class:`Actuator`."""
+        self._positions = tuple(positions.tolist())
 
     @abstractmethod
     def solve(self) -> Solution:
-        """Solve for the injections set last."""
+        """Solve for what was set last."""
+
+    def solve_batch(self, device_p_mw: Array, device_q_mvar: Array, load_scale: Array, positions: Array) -> Solution:
+        """Solve many cases; every argument as in the setters, with a leading axis of the same size."""
+        solutions = []
+        for p, q, scale, position in zip(device_p_mw, device_q_mvar, load_scale, positions, strict=True):
+            self.set_injections(p, q, scale)
+            self.set_topology(position)
+            solutions.append(self.solve())
+        return stack(solutions)
 
     @abstractmethod
     def to_pandapower(self) -> Any:
         """A pandapower net with the injections and results of the last solve, for analysis."""
 
-    def _diverged(self, backend: str) -> Solution:
+    def _diverged(self, backend: str, iterations: int) -> Solution:
         net, parts = self.network.net, len(self.network.parts)
         shapes = (len(net["bus"]), len(net["bus"]), len(net["line"]), len(net["trafo"]))
         vm, va, line, trafo = (np.full(n, np.nan) for n in shapes)
-        return Solution(False, vm, va, line, trafo, np.zeros(parts), np.zeros(parts), backend)
+        nothing = np.zeros(parts)
+        return Solution(False, vm, va, line, trafo, nothing, nothing, nothing, iterations, backend)
+
+
+def stack(solutions: list[Solution]) -> Solution:
+    """Solutions as one, with a leading axis."""
+    first = solutions[0]
+    names = ("vm_pu", "va_degree", "line_loading", "trafo_loading", "p_pcc_mw", "q_pcc_mvar", "p_forming_mw")
+    arrays: dict[str, Any] = {name: np.stack([getattr(one, name) for one in solutions]) for name in names}
+    converged = np.array([one.converged for one in solutions])
+    iterations = max(one.iterations for one in solutions)
+    return Solution(converged=converged, **arrays, iterations=iterations, backend=first.backend)
+
+
+class Plant:
+    """A copy of the joint pandapower net, on which topologies and injections are written and solved."""
+
+    def __init__(self, network: CoupledNetwork) -> None:
+        self.network = network
+        self.net = copy.deepcopy(network.net)
+        self._written: tuple[float, ...] | None = None
+        first = network.first_device
+        self._other_p = self.net.sgen["p_mw"].to_numpy(dtype=np.float64)[:first].copy()
+        self._other_q = self.net.sgen["q_mvar"].to_numpy(dtype=np.float64)[:first].copy()
+
+    def write_topology(self, positions: tuple[float, ...]) -> None:
+        """Set every actuator, and put the slacks of those parts into service that have no other source.
+
+        Raises:
+            NetworkError: as many positions as actuators are expected.
+        """
+        if positions == self._written:
+            return
+        if len(positions) != len(self.network.actuators):
+            raise NetworkError(f"expected {len(self.network.actuators)} positions, got {len(positions)}")
+        for actuator, position in zip(self.network.actuators, positions, strict=True):
+            column = self.net[actuator.table][actuator.column].to_numpy().copy()
+            column[actuator.row] = position
+            self.net[actuator.table][actuator.column] = column
+        self._place_formers()
+        self._written = positions
+
+    def write_injections(self, device_p_mw: Array, device_q_mvar: Array, load_scale: Array) -> None:
+        """Set the injections of the devices and the loads."""
+        net, network = self.net, self.network
+        scale = load_scale[network.load_part]
+        net.sgen["p_mw"] = np.concatenate((self._other_p, device_p_mw))
+        net.sgen["q_mvar"] = np.concatenate((self._other_q, device_q_mvar))
+        net.load["p_mw"] = network.load_p_mw * scale
+        net.load["q_mvar"] = network.load_q_mvar * scale
+
+    def _place_formers(self) -> None:
+        """One slack per island that would be dead otherwise, in the order of the parts."""
+        formers = self.network.formers
+        if not formers:
+            return
+        in_service = self.net.ext_grid["in_service"].to_numpy(dtype=bool).copy()
+        in_service[[former.row for former in formers]] = False
+        self.net.ext_grid["in_service"] = in_service
+        for former in formers:
+            dead = pandapower.topology.unsupplied_buses(self.net)
+            if self.net.ext_grid["bus"].iloc[former.row] in dead:
+                in_service = in_service.copy()
+                in_service[former.row] = True
+                self.net.ext_grid["in_service"] = in_service

@@ -6,9 +6,9 @@ import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
 
-from zgrid.devices import DeviceConfig, device_class
+from zgrid.devices import AssetConfig, DeviceConfig, device_class
 from zgrid.errors import Finding, NetworkError, ProfileError, UnknownNameError
-from zgrid.networks import Names, find_network
+from zgrid.networks import Names, TapRange, find_network
 from zgrid.powerflow import POWER_FLOWS, power_flow_class
 from zgrid.profiles import Calendar, Series, find_file, read_series, series_names
 from zgrid.topology.kinds import UNSETTLED
@@ -23,6 +23,8 @@ def check(topology: Topology) -> list[Finding]:
         *_check_power_flow(topology),
         *_check_profiles(topology),
         *_check_networks(topology),
+        *_check_islanding(topology),
+        *_check_moves(topology),
         *_check_neighbours(topology),
         *_check_actions(topology),
     ]
@@ -109,7 +111,7 @@ def _check_profiles(topology: Topology) -> Iterator[Finding]:
         yield Finding("profiles", str(error))
 
 
-def _settled(grid: GridConfig) -> Iterator[tuple[str, DeviceConfig]]:
+def _settled(grid: GridConfig) -> Iterator[tuple[str, AssetConfig]]:
     """The devices that are not wrong already."""
     return ((name, device) for name, device in grid.devices.items() if device.kind != UNSETTLED)
 
@@ -122,7 +124,7 @@ def _series_paths(topology: Topology) -> Iterator[tuple[str, str | float]]:
         yield f"grids.{grid_id}.price", grid.price
         for name, device in _settled(grid):
             keys = device_class(device.kind).SERIES
-            for key, source in zip(keys, device.series(), strict=True):
+            for key, source in zip(keys, device.series(), strict=False):  # some kinds make their own
                 yield f"grids.{grid_id}.devices.{name}.{key}", source
 
 
@@ -138,12 +140,62 @@ def _check_networks(topology: Topology) -> Iterator[Finding]:
         yield from findings
         if names is not None:
             for name, device in _settled(grid):
-                if device.bus not in names.buses:
-                    yield Finding(f"{path}.devices.{name}.bus", _unknown("bus", device.bus, names.buses))
+                yield from _check_place(f"{path}.devices.{name}", device, names)
         yield from _check_connection(path, grid, topology, feeder, names)
         if grid.connect_at is not None and grid.connect_at in taken:
             yield Finding(f"{path}.connect_at", f"bus {grid.connect_at} is taken by {taken[grid.connect_at]}")
         taken[grid.connect_at or ""] = grid_id
+
+
+def _check_place(path: str, device: AssetConfig, names: Names) -> Iterator[Finding]:
+    """The bus a device is at, and the element it moves."""
+    if isinstance(device, DeviceConfig) and device.bus not in names.buses:
+        yield Finding(f"{path}.bus", _unknown("bus", device.bus, names.buses))
+    move = device.actuation()
+    if move is None:
+        return
+    known = {"tap": tuple(names.taps), "switch": names.switches, "shunt": names.shunts}.get(move.kind)
+    if known is not None and move.element not in known:
+        what = {"tap": "tap changer", "switch": "switch", "shunt": "shunt"}[move.kind]
+        yield Finding(f"{path}.element", _unknown(what, move.element, known))
+    elif move.kind == "tap":
+        yield from _check_tap_range(path, device, names.taps[move.element])
+
+
+def _check_tap_range(path: str, device: AssetConfig, taps: TapRange) -> Iterator[Finding]:
+    """A tap changer's own range has to lie within that of its transformer."""
+    for key in ("tap_min", "tap_max"):
+        position = getattr(device, key, None)
+        if position is not None and not taps.low <= position <= taps.high:
+            yield Finding(f"{path}.{key}", f"expected {taps.low} to {taps.high}, got {position}")
+
+
+def _check_islanding(topology: Topology) -> Iterator[Finding]:
+    for grid_id, grid in topology.grids.items():
+        path = f"grids.{grid_id}.forming_unit"
+        if grid.islanding == "blackout":
+            if grid.forming_unit is not None:
+                yield Finding(path, "without islanding: grid_forming there is none")
+            continue
+        unit = grid.devices.get(grid.forming_unit or "")
+        if grid.forming_unit is None or unit is None:
+            yield Finding(path, f"expected one of {', '.join(grid.devices)}, got {grid.forming_unit!r}")
+        elif unit.kind != UNSETTLED and not isinstance(unit, DeviceConfig):
+            yield Finding(path, f"{grid.forming_unit} is at no bus")
+
+
+def _check_moves(topology: Topology) -> Iterator[Finding]:
+    """No two devices may move the same element."""
+    for grid_id, grid in topology.grids.items():
+        taken: dict[tuple[str, str], str] = {}
+        for name, device in _settled(grid):
+            move = device.actuation()
+            if move is None or move.kind == "capacitor":
+                continue
+            key = (move.kind, move.element)
+            if key in taken:
+                yield Finding(f"grids.{grid_id}.devices.{name}", f"{taken[key]} moves the same {' '.join(key).strip()}")
+            taken.setdefault(key, name)
 
 
 def _names(path: str, config: NetworkConfig) -> tuple[Names | None, list[Finding]]:

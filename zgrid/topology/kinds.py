@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from zgrid.agents.reward import REWARDS, RewardConfig, reward_class
-from zgrid.devices import DEVICES, DeviceConfig, device_class
+from zgrid.devices import DEVICES, AssetConfig, device_class
 from zgrid.errors import Finding, UnknownNameError
 from zgrid.policies import POLICIES, PolicyConfig, policy_class
 from zgrid.protocols import HORIZONTAL, VERTICAL, ProtocolConfig, horizontal_class, vertical_class
@@ -31,7 +31,7 @@ class Family(NamedTuple):
         return config
 
 
-DEVICE = Family(DeviceConfig, DEVICES, device_class)
+DEVICE = Family(AssetConfig, DEVICES, device_class)
 REWARD = Family(RewardConfig, REWARDS, reward_class)
 POLICY = Family(PolicyConfig, POLICIES, policy_class)
 VERTICAL_PROTOCOL = Family(ProtocolConfig, VERTICAL, vertical_class)
@@ -93,7 +93,7 @@ def settle(raw: dict[Any, Any]) -> list[Finding]:
 
 
 def _config(value: Any, path: str, family: Family, findings: list[Finding]) -> BaseModel:
-    filler = family.base.model_construct(kind=UNSETTLED, bus=UNSETTLED)
+    filler = family.base.model_construct(kind=UNSETTLED)
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
         findings.append(Finding(f"{path}.kind", f"missing; one of {', '.join(sorted(family.table))}"))
         return filler

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StringConstra
 
 from zgrid.agents import DeviceSpec, GridSpec
 from zgrid.agents.reward import RewardConfig
-from zgrid.devices import DeviceConfig, SeriesSource
+from zgrid.devices import AssetConfig, SeriesSource
 from zgrid.policies import PolicyConfig
 from zgrid.protocols import ProtocolConfig, metropolis_weights
 
@@ -48,7 +48,7 @@ class ProfilesConfig(_Section):
 class PowerFlowConfig(_Section):
     """How the network is solved."""
 
-    kind: str = Field("runpp", description="runpp, or a plug-in, module:Class")
+    kind: str = Field("fast", description="fast, runpp (the reference), or a plug-in, module:Class")
 
 
 class BrokerConfig(_Section):
@@ -82,7 +82,12 @@ class GridConfig(_Section):
     vertical: SerializeAsAny[ProtocolConfig] | None = Field(None, description="default: the topology's")
     neighbours: tuple[str, ...] = Field((), description="grids it talks to in the horizontal protocol")
     run: Run = Field("process", description="as for devices: where the grid's agent runs over ZeroMQ")
-    devices: dict[DeviceId, SerializeAsAny[DeviceConfig]] = Field(min_length=1)
+    islanding: Literal["blackout", "grid_forming"] = Field(
+        "blackout", description="cut off from its source: dead, or held by its forming unit"
+    )
+    forming_unit: str | None = Field(None, description="the device at whose bus the voltage is held while islanded")
+    forming_vm_pu: float = Field(1.0, gt=0, description="the voltage it holds")
+    devices: dict[DeviceId, SerializeAsAny[AssetConfig]] = Field(min_length=1)
 
 
 class Topology(_Section):
@@ -166,7 +171,8 @@ class Topology(_Section):
         """
         data = self.model_dump(mode="json", include={"dt_h", "reward", "policy", "vertical", "horizontal", "grids"})
         for grid in data["grids"].values():
-            del grid["run"], grid["network"], grid["connect_at"]
+            for key in ("run", "network", "connect_at", "islanding", "forming_unit", "forming_vm_pu"):
+                del grid[key]
             for device in grid["devices"].values():
                 del device["run"]
         return hashlib.sha256(json.dumps(data).encode()).hexdigest()
