@@ -90,12 +90,13 @@ class PowerFlow(ABC):
     def to_pandapower(self) -> Any:
         """A pandapower net with the injections and results of the last solve, for analysis."""
 
-    def _diverged(self, backend: str, iterations: int) -> Solution:
+    def _nothing(self, backend: str, *, converged: bool, iterations: int = 0) -> Solution:
+        """A solution without any voltage: diverged, or converged because there is no source left anywhere."""
         net, parts = self.network.net, len(self.network.parts)
         shapes = (len(net["bus"]), len(net["bus"]), len(net["line"]), len(net["trafo"]))
         vm, va, line, trafo = (np.full(n, np.nan) for n in shapes)
         nothing = np.zeros(parts)
-        return Solution(False, vm, va, line, trafo, nothing, nothing, nothing, iterations, backend)
+        return Solution(converged, vm, va, line, trafo, nothing, nothing, nothing, iterations, backend)
 
 
 def stack(solutions: list[Solution]) -> Solution:
@@ -135,6 +136,13 @@ class Plant:
             self.net[actuator.table][actuator.column] = column
         self._place_formers()
         self._written = positions
+
+    @property
+    def has_source(self) -> bool:
+        """Whether anything holds a voltage; ``runpp`` refuses a network where nothing does."""
+        net = self.net
+        slack_gens = len(net.gen) and (net.gen["slack"].to_numpy(bool) & net.gen["in_service"].to_numpy(bool)).any()
+        return bool(net.ext_grid["in_service"].to_numpy(bool).any() or slack_gens)
 
     def write_injections(self, device_p_mw: Array, device_q_mvar: Array, load_scale: Array) -> None:
         """Set the injections of the devices and the loads."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from zgrid.powerflow import kernels, solvers
 from zgrid.powerflow.base import Array, Plant, PowerFlow, Solution
-from zgrid.powerflow.model import Model, build, uncovered
+from zgrid.powerflow.model import DENSE_BUSES, Model, build, uncovered
 from zgrid.powerflow.runpp import read_solution, run_cold
 
 if TYPE_CHECKING:
@@ -29,10 +29,11 @@ class FastPowerFlow(PowerFlow):
     voltage; ``runpp`` for what neither covers, and to confirm a divergence, once. All start cold.
     """
 
-    def __init__(self, network: CoupledNetwork, use_numba: bool | None = None) -> None:
-        """``use_numba``: default, where it is installed."""
+    def __init__(self, network: CoupledNetwork, use_numba: bool | None = None, dense_buses: int = DENSE_BUSES) -> None:
+        """``use_numba``: default, where it is installed. Up to ``dense_buses`` buses the impedances are kept dense."""
         super().__init__(network)
         self._plant = Plant(network)
+        self._dense_buses = dense_buses
         self._models: OrderedDict[tuple[float, ...], Model | None] = OrderedDict()
         self._use_numba = kernels.AVAILABLE if use_numba is None else use_numba and kernels.AVAILABLE
         self._uncovered = uncovered(self._plant.net)
@@ -111,7 +112,7 @@ class FastPowerFlow(PowerFlow):
             model = self._models[positions]
         else:
             self.rebuilds += 1
-            model = self._models[positions] = build(self._plant, positions)
+            model = self._models[positions] = build(self._plant, positions, self._dense_buses)
             if len(self._models) > KEPT:
                 self._models.popitem(last=False)
         self._current = (positions, model)
@@ -163,4 +164,8 @@ class FastPowerFlow(PowerFlow):
     def _by_runpp(self) -> Solution:
         """Cold, by pandapower itself: its word on whether there is a solution is final."""
         self._write()
-        return read_solution(self._plant) if run_cold(self._plant.net) else self._diverged("runpp", -1)
+        if not self._plant.has_source:
+            return self._nothing("fast", converged=True)
+        if not run_cold(self._plant.net):
+            return self._nothing("runpp", converged=False, iterations=-1)
+        return read_solution(self._plant)

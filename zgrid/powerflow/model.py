@@ -101,7 +101,7 @@ class Model:
     ``bus`` (n_bus,) is the model's bus of each bus of the net, n where dead. ``no_load`` (n,) are the voltages without
     injections, ``z`` (n, m) the voltage at each bus per current at each injection, where the model is dense, else
     ``lu`` solves for it. ``pv`` has the buses whose voltage a generator holds; where there are any, ``start`` is where
-    Newton starts and ``y`` is used.
+    Newton starts: the angles without load, and 1 pu where nobody holds the voltage.
     """
 
     bus: Indices
@@ -134,10 +134,14 @@ def uncovered(net: Any) -> str:
     return ""
 
 
-def build(plant: Plant, positions: tuple[float, ...]) -> Model | None:
-    """The model of a topology; None where it does not solve even without load."""
+def build(plant: Plant, positions: tuple[float, ...], dense_buses: int = DENSE_BUSES) -> Model | None:
+    """The model of a topology, dense up to so many buses; None where there is no source, or where
+    it does not solve even without load.
+    """
     network, net = plant.network, plant.net
     plant.write_topology(positions)
+    if not plant.has_source:
+        return None
     nothing = np.zeros(network.n_devices)
     plant.write_injections(nothing, nothing, np.zeros(len(network.parts)))
     if not run_cold(net):
@@ -152,8 +156,7 @@ def build(plant: Plant, positions: tuple[float, ...]) -> Model | None:
     ref, pv, pq = (np.asarray(kept[name], dtype=np.int64) for name in ("ref", "pv", "pq"))
     injections = _injections(plant, kept, bus, n, ref)
     start = np.asarray(kept["V"], dtype=np.complex128).copy()
-    start[pq] = 1.0
-    start[pv] = np.abs(start[pv])
+    start[pq] /= np.abs(start[pq])
     return Model(
         bus,
         injections,
@@ -164,7 +167,7 @@ def build(plant: Plant, positions: tuple[float, ...]) -> Model | None:
         pv,
         pq,
         start,
-        *_factorise(y, kept["V"], ref, pq, injections.at),
+        *_factorise(y, kept["V"], ref, pq, injections.at, dense=n <= dense_buses),
     )
 
 
@@ -276,7 +279,7 @@ def _rows_of(net: Any, table: str) -> Indices:
 
 
 def _factorise(
-    y: Any, v: Complexes, ref: Indices, pq: Indices, at: Indices
+    y: Any, v: Complexes, ref: Indices, pq: Indices, at: Indices, *, dense: bool
 ) -> tuple[Complexes, Complexes, Complexes, Any, Triangles | None]:
     """``no_load``, ``z``, ``z_at``, ``lu`` and ``triangles`` of a model without generators that hold a voltage."""
     n, m = y.shape[0], len(at)
@@ -287,7 +290,7 @@ def _factorise(
     )
     if lu is not None:
         no_load[pq] = -lu.solve(np.asarray(y[pq][:, ref] @ no_load[ref]).ravel())
-    if n > DENSE_BUSES and lu is not None:
+    if not dense and lu is not None:
         return no_load, empty, empty, lu, _triangles(lu)
     z = np.zeros((n, m), dtype=np.complex128)
     if lu is not None:
