@@ -134,6 +134,7 @@ class World:
         injector = {k: n for n, k in enumerate(self._injecting)}
         buses = self.network.device_bus
         n_bus = len(self.network.net["bus"])
+        self._local = np.zeros(n_bus + 1)  # the last one is for devices without a bus
         at = np.array([buses[injector[k]] if k in injector else n_bus for k in range(len(specs))], dtype=np.intp)
         grids = [spec.grid for spec in specs]
         self._device_rows = tuple(at[[k for k, one in enumerate(grids) if one == grid]] for grid in self.grids)
@@ -173,6 +174,7 @@ class World:
         if self._moving:
             self.power_flow.set_topology(np.array([states[k].state[at] for k, at in self._moving], dtype=np.float64))
         self.solution = solution = self.power_flow.solve()
+        self._dead = np.isnan(solution.vm_pu)
         self._unserved = self._unserved_of(solution, p)
         return solution
 
@@ -180,29 +182,29 @@ class World:
         """The load at dead buses by part, (n_part,) float64, MW: the network's own, and what devices take."""
         network = self.network
         unserved = np.zeros(len(network.parts))
-        dead = np.isnan(solution.vm_pu)
-        if solution.converged and dead.any():
+        if solution.converged and self._dead.any():
             load_mw = network.load_p_mw * self._load_scale[self._row][network.load_part]
-            np.add.at(unserved, network.load_part, np.where(dead[network.load_bus], load_mw, 0.0))
+            np.add.at(unserved, network.load_part, np.where(self._dead[network.load_bus], load_mw, 0.0))
             taken = np.maximum(-device_p_mw, 0.0)
-            np.add.at(unserved, self._injector_part, np.where(dead[network.device_bus], taken, 0.0))
+            np.add.at(unserved, self._injector_part, np.where(self._dead[network.device_bus], taken, 0.0))
         return unserved
 
     def _network_states(self, solution: Solution) -> list[NetworkState]:
-        clock = self._clock()
+        clock, row = self._clock(), self._row
         everything = np.concatenate((solution.vm_pu, solution.line_loading, solution.trafo_loading))
-        local = np.append(np.nan_to_num(solution.vm_pu), 0.0)
+        local = self._local
+        local[:-1] = solution.vm_pu
+        local[:-1][self._dead] = 0.0
+        columns = (solution.p_pcc_mw, solution.q_pcc_mvar, solution.p_forming_mw, self._unserved)
+        at_pcc = list(zip(*(column.tolist() for column in columns), strict=True))
         return [
             NetworkState(
                 solution.converged,
                 sizes,
                 everything[rows],
-                float(solution.p_pcc_mw[part]),
-                float(solution.q_pcc_mvar[part]),
-                float(solution.p_forming_mw[part]),
-                float(self._unserved[part]),
+                *at_pcc[part],
                 tuple(local[devices].tolist()),
-                tuple(series[self._row].tolist()),
+                tuple(series[row].tolist()),
                 clock,
             )
             for (sizes, rows), part, devices, series in zip(

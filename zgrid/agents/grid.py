@@ -248,10 +248,15 @@ def observation(states: Sequence[DeviceState], network: NetworkState, told: Floa
     price, low, high, *rest = network.series
     known += (price * 0.01, low * 0.01, high * 0.01, *rest, *network.clock, *told)
     known += (network.p_pcc_mw, network.q_pcc_mvar)
+    measured, n = network.measured, len(known)
     n_bus, n_line, n_trafo = network.sizes
-    seen: FiniteArray = np.concatenate((known, network.measured), dtype=np.float32)
-    seen[len(known) + n_bus : len(known) + n_bus + n_line + n_trafo] *= 0.01
-    seen[np.isnan(seen)] = 0.0
+    seen: FiniteArray = np.empty(n + len(measured), dtype=np.float32)
+    seen[:n] = known
+    seen[n:] = measured
+    seen[n + n_bus : n + n_bus + n_line + n_trafo] *= 0.01
+    dead = np.isnan(seen)
+    if dead.any():
+        seen[dead] = 0.0
     np.minimum(np.maximum(seen, -OBSERVATION_LIMIT, out=seen), OBSERVATION_LIMIT, out=seen)
     seen.flags.writeable = False
     return seen

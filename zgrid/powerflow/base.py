@@ -47,6 +47,10 @@ class Solution:
         return ~np.isnan(self.vm_pu)
 
 
+ARRAYS = ("vm_pu", "va_degree", "line_loading", "trafo_loading", "p_pcc_mw", "q_pcc_mvar", "p_forming_mw")
+"""The arrays of a solution."""
+
+
 class PowerFlow(ABC):
     """Solves one joint net again and again. Divergence is a result, never an exception; the next solve recovers.
 
@@ -102,11 +106,21 @@ class PowerFlow(ABC):
 def stack(solutions: list[Solution]) -> Solution:
     """Solutions as one, with a leading axis."""
     first = solutions[0]
-    names = ("vm_pu", "va_degree", "line_loading", "trafo_loading", "p_pcc_mw", "q_pcc_mvar", "p_forming_mw")
-    arrays: dict[str, Any] = {name: np.stack([getattr(one, name) for one in solutions]) for name in names}
+    arrays: dict[str, Any] = {name: np.stack([getattr(one, name) for one in solutions]) for name in ARRAYS}
     converged = np.array([one.converged for one in solutions])
     iterations = max(one.iterations for one in solutions)
     return Solution(converged=converged, **arrays, iterations=iterations, backend=first.backend)
+
+
+def scatter(parts: list[Solution], rows: list[list[int]], size: int) -> Solution:
+    """Batches as one of ``size``; ``rows`` says where those of each belong."""
+    arrays: dict[str, Any] = {}
+    for name in ("converged", *ARRAYS):
+        whole = np.empty((size, *getattr(parts[0], name).shape[1:]), dtype=getattr(parts[0], name).dtype)
+        for part, mine in zip(parts, rows, strict=True):
+            whole[mine] = getattr(part, name)
+        arrays[name] = whole
+    return Solution(**arrays, iterations=max(part.iterations for part in parts), backend=parts[0].backend)
 
 
 class Plant:
