@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import logging
 import os
 import threading
@@ -150,7 +151,7 @@ class FastPowerFlow(PowerFlow):
             parts = [array[mine] for array in case]
             solve(*model.compiled(), *parts, *_LIMITS, tuple(array[mine] for array in out), found[mine])
 
-        others = [threading.Thread(target=work, args=pair) for pair in zip(edges[1:-1], edges[2:], strict=True)]
+        others = [threading.Thread(target=work, args=pair) for pair in itertools.pairwise(edges[1:])]
         for thread in others:
             thread.start()
         work(edges[0], edges[1])

@@ -99,9 +99,10 @@ class Model:
     """One topology, ready to be solved for any injections.
 
     ``bus`` (n_bus,) is the model's bus of each bus of the net, n where dead. ``no_load`` (n,) are the voltages without
-    injections, ``z`` (n, m) the voltage at each bus per current at each injection, where the model is dense, else
-    ``lu`` solves for it; ``columns`` and ``columns_at`` are its columns, (2, m, n) and (2, m, m): real, imaginary. ``pv`` has the buses whose voltage a generator holds; where there are any, ``start`` is where
-    Newton starts: the angles without load, and 1 pu where nobody holds the voltage.
+    injections, ``z`` (n, m) the voltage at each bus per current at each injection and ``z_at`` (m, m) that at the
+    injections alone, where the model is dense, else ``lu`` solves for it; ``columns`` and ``columns_at`` are their
+    columns, (2, m, n) and (2, m, m): real, imaginary. ``pv`` has the buses whose voltage a generator holds; where there
+    are any, ``start`` is where Newton starts: the angles without load, and 1 pu where nobody holds the voltage.
     """
 
     bus: Indices
