@@ -1,4 +1,4 @@
-"""A power flow that solves nothing, to measure everything else."""
+"""Power flows for benchmarks: one that solves nothing, to measure everything else, and ``fast`` without numba."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from zgrid.networks.couple import CoupledNetwork
 from zgrid.powerflow import PowerFlow, Solution
+from zgrid.powerflow.fast import FastPowerFlow
 
 
 class FlatPowerFlow(PowerFlow):
@@ -35,3 +36,10 @@ class FlatPowerFlow(PowerFlow):
 
     def to_pandapower(self) -> Any:
         return copy.deepcopy(self.network.net)
+
+
+class NumpyPowerFlow(FastPowerFlow):
+    """The power flow ``fast`` as it is without numba."""
+
+    def __init__(self, network: CoupledNetwork) -> None:
+        super().__init__(network, use_numba=False)

@@ -1,4 +1,4 @@
-"""The command line: ``zgrid run|validate|schema``; ``launch.py`` is ``zgrid run``."""
+"""The command line: ``zgrid run|validate|schema|generate``; ``launch.py`` is ``zgrid run``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from zgrid.errors import Finding, TopologyError, ZgridError
 from zgrid.launcher import Terminated, launch
 from zgrid.play import Plan
 from zgrid.topology import examine, json_schema, load, parse_overrides
+from zgrid.topology.generated import dump, generate
 from zgrid.view import ConsoleView
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
@@ -40,8 +41,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="print the JSON schema of a topology, for editors",
         epilog="example: zgrid schema > topology.schema.json",
     )
+    _add_generate(commands)
     arguments = parser.parse_args(argv)
-    return {"run": run, "validate": _validate, "schema": _schema}[arguments.command](arguments)
+    command = {"run": run, "validate": _validate, "schema": _schema, "generate": _generate}[arguments.command]
+    return command(arguments)
+
+
+def _add_generate(commands: Any) -> None:
+    made = commands.add_parser(
+        "generate",
+        help="write a topology of many microgrids",
+        description="Write a topology of many microgrids, and survey its voltages over a month of the data.",
+        epilog="example: zgrid generate --microgrids 50 --seed 1 --out 50mg.yaml",
+    )
+    made.add_argument("--microgrids", metavar="N", type=_count, required=True, help="how many, 1 to 1000")
+    made.add_argument("--seed", metavar="S", type=int, default=0, help="seed of sizes and prices (default: 0)")
+    made.add_argument("--out", metavar="FILE", type=Path, help="file to write (default: standard output, no survey)")
+    made.add_argument("--month", metavar="M", type=int, choices=range(1, 13), default=1, help="month (default: 1)")
 
 
 def launch_main(argv: Sequence[str] | None = None) -> int:
@@ -136,6 +152,41 @@ def _validate(arguments: argparse.Namespace) -> int:
     grids, devices = len(topology.grids), len(topology.device_specs)
     print(f"{arguments.file}: no findings; {grids} grid{'s' if grids != 1 else ''}, {devices} devices, {topology.mode}")
     return OK
+
+
+def _generate(arguments: argparse.Namespace) -> int:
+    try:
+        content = generate(arguments.microgrids, arguments.seed)
+    except ValueError as error:
+        return _tell(f"error: {error}", BAD_INPUT)
+    command = f"zgrid generate --microgrids {arguments.microgrids} --seed {arguments.seed}"
+    text = dump(
+        content, f"{arguments.microgrids} microgrids (IEEE 13-bus) on a radial feeder, made by\n\n  {command}\n"
+    )
+    if arguments.out is None:
+        print(text, end="")
+        return OK
+    try:
+        arguments.out.write_text(text, encoding="utf-8")
+        return _survey(arguments)
+    except OSError as error:
+        return _tell(f"--out: cannot be written: {error}", BAD_INPUT)
+    except ZgridError as error:
+        return _tell(f"error: {error}", FAILED)
+
+
+def _survey(arguments: argparse.Namespace) -> int:
+    """Tell the voltages over a month; it fails where they are not sane, or where there is no solution."""
+    from zgrid.survey import survey
+
+    print(f"wrote {arguments.out}; solving every hour of month {arguments.month} ...", flush=True)
+    first = round((arguments.month - 1) * 365 / 12)
+    sane = True
+    for devices, low, high, diverged, hours in survey(load(str(arguments.out)), range(first, first + 30)):
+        print(f"  {devices}: {low:.3f} to {high:.3f} pu over {hours} hours, {diverged} without a solution")
+        sane = sane and diverged == 0 and low >= 0.9 and high <= 1.1
+    print(f"next: python launch.py {arguments.out}")
+    return OK if sane else _tell("the voltages are not within 0.9 to 1.1 pu", FAILED)
 
 
 def _schema(arguments: argparse.Namespace) -> int:

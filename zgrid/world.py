@@ -51,6 +51,15 @@ class World:
         self._check(topology)
 
     @property
+    def series(self) -> tuple[NDArray[np.float64], ...]:
+        """The time series of each grid, (n_rows, n_series) float64: those of ``GRID_SERIES``, then its devices'."""
+        return self._series
+
+    def load_scale(self, row: int) -> NDArray[np.float64]:
+        """What scales the loads of each part at a row of the time series, (n_part,) float64."""
+        return np.asarray(self._load_scale[row])
+
+    @property
     def row(self) -> int:
         """The row of the time series that the coming step uses."""
         return self._row
