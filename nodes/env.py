@@ -19,6 +19,7 @@ def _main(arguments: argparse.Namespace) -> None:
     plan = Plan(arguments.episodes, arguments.steps, topology.seed, arguments.out)
     with view:
         env = NetworkedGridEnv(topology, connect=address_of(arguments, topology), on_ready=view.ready)
+        view.checked()
         try:
             play(env, plan, view)
         finally:

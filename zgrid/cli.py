@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zgrid.errors import Finding, TopologyError, ZgridError
+from zgrid.errors import Finding, NetworkError, TopologyError, ZgridError
 from zgrid.launcher import Terminated, launch
 from zgrid.play import Plan
-from zgrid.topology import examine, json_schema, load, parse_overrides
+from zgrid.topology import Topology, examine, json_schema, load, parse_overrides
 from zgrid.topology.generated import dump, generate
 from zgrid.view import ConsoleView
 
@@ -149,9 +149,25 @@ def _validate(arguments: argparse.Namespace) -> int:
         print(finding)
     if findings or topology is None:
         return _tell(f"{arguments.file}: {len(findings)} finding{'s' if len(findings) != 1 else ''}", BAD_INPUT)
+    try:
+        _solve_once(topology)
+    except (TopologyError, NetworkError) as error:
+        return _tell(str(error), BAD_INPUT)
     grids, devices = len(topology.grids), len(topology.device_specs)
     print(f"{arguments.file}: no findings; {grids} grid{'s' if grids != 1 else ''}, {devices} devices, {topology.mode}")
     return OK
+
+
+def _solve_once(topology: Topology) -> None:
+    """Build the network and solve it as it begins, which only an env can.
+
+    Raises:
+        TopologyError: it does not solve, or a device is on a dead bus.
+        NetworkError: it cannot be built.
+    """
+    from zgrid.world import World
+
+    World(topology)
 
 
 def _generate(arguments: argparse.Namespace) -> int:

@@ -9,9 +9,9 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
-from zgrid.errors import ZgridError
+from zgrid.errors import Finding, TopologyError, ZgridError
 from zgrid.messaging import Address
 from zgrid.play import Plan
 from zgrid.session import PROXY, Process, Session
@@ -57,11 +57,14 @@ def _launch_nodes(topology: Topology, plan: Plan, view: ConsoleView, source: str
     try:
         address = session.start_proxy()
         env = session.spawn(ENV_NODE, "nodes.env", _env_arguments(plan, address), stdout=subprocess.PIPE)
+        lines = _lines(env, session)
+        with view.waiting("loading pandapower, solving the network"):
+            _await_check(lines, session, env, view)
         session.start_agents(address)
         view.coming(_states(session, address))
         for agent in _external(topology):
             view.say(f"waiting for {agent}; start it with: {session.command(agent)}")
-        return _follow(session, env, view)
+        return _follow(lines, session, env, view)
     finally:
         session.stop()
 
@@ -93,21 +96,53 @@ def _states(session: Session, address: Address) -> dict[str, str]:
     return states
 
 
-def _follow(session: Session, env: Process, view: ConsoleView) -> dict[str, Any]:
+def _await_check(lines: Iterator[str], session: Session, env: Process, view: ConsoleView) -> None:
+    """Wait until the env node has built the network and solved it: before that no agent starts.
+
+    Raises:
+        TopologyError: it cannot run.
+        ZgridError: the env failed.
+    """
+    for line in lines:
+        if _heard(line, session, view)[0] == "checked":
+            return
+    _fail(session, env)
+
+
+def _heard(line: str, session: Session, view: ConsoleView) -> tuple[str, Any]:
+    """Relay one event of the env node, and raise what it says has failed."""
+    event, value = relay(line, view)
+    if event == "findings":
+        session.let_go()
+        source, findings = value
+        raise TopologyError(source, [Finding(*finding) for finding in findings])
+    if event == "error":
+        session.let_go()
+        raise ZgridError(value)
+    return event, value
+
+
+def _follow(lines: Iterator[str], session: Session, env: Process, view: ConsoleView) -> dict[str, Any]:
     """Relay the env node's events until it is done, and see that everybody lives.
 
     Raises:
         ZgridError: the env failed, or a node died.
     """
-    for line in _lines(env, session):
-        event, value = relay(line, view)
-        if event == "error":
-            session.let_go()
-            raise ZgridError(value)
+    for line in lines:
+        event, value = _heard(line, session, view)
         if event == "finish":
             session.let_go()
             summary: dict[str, Any] = value
             return summary
+    return _fail(session, env)
+
+
+def _fail(session: Session, env: Process) -> NoReturn:
+    """The env node ended without a word: say why.
+
+    Raises:
+        ZgridError: always.
+    """
     with suppress(subprocess.TimeoutExpired):
         env.popen.wait(_LOOK_S)
     session.check()

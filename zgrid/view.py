@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from zgrid.errors import ZgridError
+from zgrid.errors import TopologyError, ZgridError
 from zgrid.topology import Topology
 
 _PROGRESS_EVERY_S = 0.1
@@ -34,6 +34,9 @@ class View(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         """The run is over, or failed."""
+
+    def checked(self) -> None:  # noqa: B027 - a person need not be told
+        """The network is built and solves; now agents may start."""
 
     @abstractmethod
     def ready(self, agents: set[str]) -> None:
@@ -62,10 +65,15 @@ class JsonView(View):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        if isinstance(error, ZgridError):
+        if isinstance(error, TopologyError):
+            self._say("findings", [error.source, error.findings])
+        elif isinstance(error, ZgridError):
             self._say("error", str(error))
         elif error is not None:
             self._say("error", "".join(traceback.format_exception(error)))
+
+    def checked(self) -> None:
+        self._say("checked", True)
 
     def ready(self, agents: set[str]) -> None:
         self._say("ready", sorted(agents))

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zgrid.powerflow import kernels, solvers
-from zgrid.powerflow.base import ARRAYS, Array, Plant, PowerFlow, Solution, scatter
+from zgrid.powerflow.base import ARRAYS, Array, PowerFlow, Solution, scatter
 from zgrid.powerflow.model import DENSE_BUSES, Model, build, uncovered
+from zgrid.powerflow.plant import Plant
 from zgrid.powerflow.runpp import read_solution, run_cold
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pandapower.pypower.idx_bus import BASE_KV
 from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 
-from zgrid.powerflow.base import Plant
+from zgrid.powerflow.plant import Plant
 from zgrid.powerflow.runpp import run_cold
 
 Complexes = NDArray[np.complex128]

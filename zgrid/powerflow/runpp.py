@@ -11,7 +11,8 @@ import pandapower as pp
 from pandapower.powerflow import LoadflowNotConverged
 from scipy.sparse.linalg import MatrixRankWarning
 
-from zgrid.powerflow.base import Array, Plant, PowerFlow, Solution
+from zgrid.powerflow.base import Array, PowerFlow, Solution
+from zgrid.powerflow.plant import Plant
 
 if TYPE_CHECKING:
     from zgrid.networks.couple import CoupledNetwork
