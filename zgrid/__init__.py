@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zgrid.policies import Policy, PolicyConfig
     from zgrid.protocols import HorizontalProtocol, ProtocolConfig, VerticalProtocol
     from zgrid.topology import Topology, load
+    from zgrid.vector import NetworkedVectorEnv, vector_env
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "InMemoryBroker",
     "MessageBroker",
     "NetworkedGridEnv",
+    "NetworkedVectorEnv",
     "Policy",
     "PolicyConfig",
     "ProtocolConfig",
@@ -44,6 +46,7 @@ __all__ = [
     "env",
     "load",
     "parallel_env",
+    "vector_env",
 ]
 
 _HOME = {
@@ -55,6 +58,7 @@ _HOME = {
     "zgrid.policies": ("Policy", "PolicyConfig"),
     "zgrid.protocols": ("HorizontalProtocol", "ProtocolConfig", "VerticalProtocol"),
     "zgrid.topology": ("Topology", "load"),
+    "zgrid.vector": ("NetworkedVectorEnv", "vector_env"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
