@@ -366,9 +366,15 @@ class TestLoad(DeviceContract):
 class TestSmartRenewable(DeviceContract):
     kind = "smart_renewable"
     devices = (
-        {"availability": "solar", "p_max_mw": 0.3, "s_rated_mva": 0.33, "mode": "volt_var"},
-        {"availability": "solar", "p_max_mw": 0.3, "s_rated_mva": 0.3, "mode": "volt_var_watt", "response": 1.0},
-        {"availability": 0.5, "p_max_mw": 1.3, "s_rated_mva": 1.5, "q_control": True, "mode": "volt_watt"},
+        {"availability": "solar", "p_max_mw": 0.3, "s_rated_mva": 0.33, "control_mode": "volt_var"},
+        {
+            "availability": "solar",
+            "p_max_mw": 0.3,
+            "s_rated_mva": 0.3,
+            "control_mode": "volt_var_watt",
+            "response": 1.0,
+        },
+        {"availability": 0.5, "p_max_mw": 1.3, "s_rated_mva": 1.5, "q_control": True, "control_mode": "volt_watt"},
         {"availability": "solar", "p_max_mw": 0.1, "s_rated_mva": 0.7, "q_control": True, "curtailment_cost": 0.1},
     )
 
@@ -376,7 +382,7 @@ class TestSmartRenewable(DeviceContract):
 class TestSmartStorage(DeviceContract):
     kind = "smart_storage"
     devices = tuple(
-        {**TestStorage.devices[0], "q_control": True, "mode": mode}
+        {**TestStorage.devices[0], "q_control": True, "control_mode": mode}
         for mode in ("none", "volt_var", "volt_watt", "volt_var_watt")
     )
 

@@ -32,7 +32,9 @@ Mode: TypeAlias = Literal["none", "volt_var", "volt_watt", "volt_var_watt"]
 class InverterConfig(BaseModel):
     """Parameters of local voltage control; the curves default to category B of IEEE 1547-2018, 5.3.3 and 5.4.2."""
 
-    mode: Mode = Field("none", description="what follows the voltage at the bus: reactive power, active power or both")
+    control_mode: Mode = Field(
+        "none", description="what follows the voltage at the bus: reactive power, active power or both"
+    )
     response: float = Field(0.5, gt=0, le=1, description="share of the way to the curve that is gone in each step")
     volt_var: tuple[Point, Point, Point, Point] = Field(
         ((0.92, 0.44), (0.98, 0.0), (1.02, 0.0), (1.08, -0.44)),
@@ -51,12 +53,12 @@ class InverterConfig(BaseModel):
     @property
     def sets_q(self) -> bool:
         """Whether the voltage sets the reactive power, so that no action does."""
-        return self.mode in ("volt_var", "volt_var_watt")
+        return self.control_mode in ("volt_var", "volt_var_watt")
 
     @property
     def limits_p(self) -> bool:
         """Whether the voltage limits the power fed in."""
-        return self.mode in ("volt_watt", "volt_var_watt")
+        return self.control_mode in ("volt_watt", "volt_var_watt")
 
 
 def _check_curve(key: str, points: Sequence[Point], low: float) -> None:

@@ -93,7 +93,7 @@ class SmartRenewable(Renewable):
 
     - Volt-watt: the power fed in is at most limit p_max, where the limit follows its curve; the rest is curtailed.
     - Volt-var: the reactive power follows its curve, within what the active power leaves of the circle; no action.
-    - Neither is a violation. With ``mode: none`` it does what a :class:`Renewable` does.
+    - Neither is a violation. With ``control_mode: none`` it does what a :class:`Renewable` does.
     """
 
     Config: ClassVar[type[DeviceConfig]] = SmartRenewableConfig

@@ -117,7 +117,7 @@ class SmartStorage(Storage):
 
     - Volt-watt: the battery discharges with at most limit p_max, where the limit follows its curve; it may charge.
     - Volt-var: the reactive power follows its curve, within what the active power leaves of the circle; no action.
-    - Neither is a violation. With ``mode: none`` it does what a :class:`Storage` does.
+    - Neither is a violation. With ``control_mode: none`` it does what a :class:`Storage` does.
     """
 
     Config: ClassVar[type[DeviceConfig]] = SmartStorageConfig
