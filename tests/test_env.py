@@ -154,7 +154,8 @@ def test_infos_carry_every_term_and_sum_to_the_reward() -> None:
     costs = sum(value for name, value in info.items() if name.endswith("_cost"))
     assert rewards["mg_1"] == pytest.approx(-costs - 100.0 * info["safety"])
     assert set(info) == {
-        "generation_cost", "curtailment_cost", "wear_cost", "energy_cost", "divergence_cost", "voltage", "overload",
+        "generation_cost", "curtailment_cost", "wear_cost", "energy_cost", "lost_load_cost", "forming_cost",
+        "divergence_cost", "voltage", "overload",
         "device_limits", "safety", "p_pcc_mw", "q_pcc_mvar", "vm_min_pu", "vm_max_pu", "converged", "own_reward",
     }  # fmt: skip
 

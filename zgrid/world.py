@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -40,6 +41,8 @@ class World:
         self._sees_all = topology.observability == "full"
         self._meters = tuple(self._meter(self.network.areas[grid]) for grid in self.grids)
         self._parts = tuple(self.network.parts.index(grid) for grid in self.grids)
+        angles = [2.0 * math.pi * (k * self.calendar.dt_h) / 24.0 for k in range(self.calendar.steps_per_day)]
+        self._clocks = np.array([(math.sin(angle), math.cos(angle)) for angle in angles])
         self._load_scale = np.stack([self._scale_of(topology, part) for part in self.network.parts], axis=1)
         self._series = tuple(self._series_of(topology, grid) for grid in self.grids)
         self._device_entries = sum(2 + len(device_class(d.config.kind).STATE) for d in topology.device_specs)
@@ -74,29 +77,33 @@ class World:
         """Everything at once, (n_state,) float32, finite: device powers and states, all voltages and loadings, imports
         at the PCCs, all time series of the coming step, time of day. Units as in the observations.
         """
-        solution = self.solution
-        assert solution is not None
-        devices: list[float] = []
+        assert self.solution is not None
+        return self.global_rows(states, self.solution, self._row)
+
+    def global_rows(self, states: Sequence[Any], solution: Solution, coming: Any) -> NDArray[np.float32]:
+        """The same for a solution, and the row of the coming step; of a batch, (n, n_state)."""
+        devices: list[Any] = []
         for state in states:
             devices += (state.p_mw, state.q_mvar, *state.state)
-        loading = np.concatenate((solution.line_loading, solution.trafo_loading)) * 0.01
-        series = [series[self._row].copy() for series in self._series]
+        series = [series[coming].copy() for series in self._series]
         for one in series:
-            one[:3] *= 0.01
+            one[..., :3] *= 0.01
         parts = list(self._parts)
         raw = np.concatenate(
             (
-                devices,
+                np.array(devices).T,
                 solution.vm_pu,
-                loading,
-                solution.p_pcc_mw[parts],
-                solution.q_pcc_mvar[parts],
+                solution.line_loading * 0.01,
+                solution.trafo_loading * 0.01,
+                solution.p_pcc_mw[..., parts],
+                solution.q_pcc_mvar[..., parts],
                 *series,
-                self._clock(),
-            )
+                self._clocks[coming % self.calendar.steps_per_day],
+            ),
+            axis=-1,
         )
         raw[np.isnan(raw)] = 0.0
-        return np.clip(raw, -OBSERVATION_LIMIT, OBSERVATION_LIMIT).astype(np.float32)
+        return np.asarray(np.clip(raw, -OBSERVATION_LIMIT, OBSERVATION_LIMIT), dtype=np.float32)
 
     @property
     def state_size(self) -> int:
@@ -128,18 +135,17 @@ class World:
     def _wire_devices(self, topology: Topology) -> None:
         """Which devices inject, and where; which move the network, and what of their state is the position."""
         specs = topology.device_specs
-        self._injecting = tuple(k for k, spec in enumerate(specs) if isinstance(spec.config, DeviceConfig))
+        self.injecting = tuple(k for k, spec in enumerate(specs) if isinstance(spec.config, DeviceConfig))
         moving = [(k, spec) for k, spec in enumerate(specs) if spec.config.actuation() is not None]
-        self._moving = tuple((k, _position(spec.config)) for k, spec in moving)
-        injector = {k: n for n, k in enumerate(self._injecting)}
+        self.moving = tuple((k, _position(spec.config)) for k, spec in moving)
+        injector = {k: n for n, k in enumerate(self.injecting)}
         buses = self.network.device_bus
         n_bus = len(self.network.net["bus"])
+        self._local = np.zeros(n_bus + 1)  # the last one is for devices without a bus
         at = np.array([buses[injector[k]] if k in injector else n_bus for k in range(len(specs))], dtype=np.intp)
         grids = [spec.grid for spec in specs]
         self._device_rows = tuple(at[[k for k, one in enumerate(grids) if one == grid]] for grid in self.grids)
-        self._injector_part = np.array(
-            [self.network.parts.index(specs[k].grid) for k in self._injecting], dtype=np.intp
-        )
+        self._injector_part = np.array([self.network.parts.index(specs[k].grid) for k in self.injecting], dtype=np.intp)
 
     def _check(self, topology: Topology) -> None:
         """Solve the network as it begins.
@@ -155,7 +161,7 @@ class World:
                 "the network does not solve at row 0 of the data with idle devices; expected a power flow to converge"
             )
             raise TopologyError(topology.name, [Finding("network" if topology.network else "grids", text)])
-        alive, rows = solution.energised, dict(zip(self._injecting, self.network.device_bus, strict=True))
+        alive, rows = solution.energised, dict(zip(self.injecting, self.network.device_bus, strict=True))
         findings = [
             Finding(f"grids.{spec.grid}.devices.{spec.id.split('.')[1]}.bus", f"bus {spec.config.bus} is dead")
             for k, spec in enumerate(specs)
@@ -166,43 +172,89 @@ class World:
         self.solution = None
 
     def _solve(self, states: Sequence[DeviceState]) -> Solution:
-        injecting = [states[k] for k in self._injecting]
+        injecting = [states[k] for k in self.injecting]
         p = np.array([state.p_mw for state in injecting], dtype=np.float64)
         q = np.array([state.q_mvar for state in injecting], dtype=np.float64)
         self.power_flow.set_injections(p, q, self._load_scale[self._row])
-        if self._moving:
-            self.power_flow.set_topology(np.array([states[k].state[at] for k, at in self._moving], dtype=np.float64))
+        if self.moving:
+            self.power_flow.set_topology(np.array([states[k].state[at] for k, at in self.moving], dtype=np.float64))
         self.solution = solution = self.power_flow.solve()
-        self._unserved = self._unserved_of(solution, p)
+        self._dead = np.isnan(solution.vm_pu)
+        self._unserved = self._unserved_of(self._dead if solution.converged else None, p, self._load_scale[self._row])
         return solution
 
-    def _unserved_of(self, solution: Solution, device_p_mw: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The load at dead buses by part, (n_part,) float64, MW: the network's own, and what devices take."""
-        network = self.network
-        unserved = np.zeros(len(network.parts))
+    # ---- many at once ----------------------------------------------------------------------------------------------
+
+    def solve_rows(
+        self,
+        p_mw: NDArray[np.float64],
+        q_mvar: NDArray[np.float64],
+        positions: NDArray[np.float64],
+        rows: NDArray[np.intp],
+    ) -> Solution:
+        """Solve a batch: injections (n, n_injecting) and positions (n, n_moving) in the order of ``injecting`` and
+        ``moving``, at these rows of the time series (n,)."""
+        return self.power_flow.solve_batch(p_mw, q_mvar, self._load_scale[rows], positions)
+
+    def network_rows(
+        self, solution: Solution, p_mw: NDArray[np.float64], rows: NDArray[np.intp], coming: NDArray[np.intp]
+    ) -> list[Any]:
+        """Each grid's NetworkState of a batch, solved at ``rows``; every number is an array (n,), ``measured`` (n, k).
+
+        ``coming`` are the rows of the coming steps.
+        """
         dead = np.isnan(solution.vm_pu)
-        if solution.converged and dead.any():
-            load_mw = network.load_p_mw * self._load_scale[self._row][network.load_part]
-            np.add.at(unserved, network.load_part, np.where(dead[network.load_bus], load_mw, 0.0))
+        unserved = self._unserved_of(dead & solution.converged[:, None], p_mw, self._load_scale[rows])
+        everything = np.concatenate((solution.vm_pu, solution.line_loading, solution.trafo_loading), axis=1)
+        local = np.append(np.where(dead, 0.0, solution.vm_pu), np.zeros((len(rows), 1)), axis=1)
+        clock = tuple(self._clocks[coming % self.calendar.steps_per_day].T)
+        return [
+            NetworkState._make(
+                (
+                    solution.converged, sizes, everything[:, told], solution.p_pcc_mw[:, part],
+                    solution.q_pcc_mvar[:, part], solution.p_forming_mw[:, part], unserved[:, part],
+                    tuple(local[:, devices].T), tuple(series[coming].T), clock,
+                )
+            )
+            for (sizes, told), part, devices, series in zip(
+                self._meters, self._parts, self._device_rows, self._series, strict=True
+            )
+        ]  # fmt: skip
+
+    # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _unserved_of(
+        self, dead: NDArray[np.bool_] | None, device_p_mw: NDArray[np.float64], scale: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The load at dead buses by part, (..., n_part) float64, MW: the network's own, and what devices take."""
+        network = self.network
+        unserved = np.zeros(scale.shape)
+        if dead is not None and dead.any():
+            load_mw = network.load_p_mw * scale[..., network.load_part]
+            np.add.at(unserved.T, network.load_part, np.where(dead[..., network.load_bus], load_mw, 0.0).T)
             taken = np.maximum(-device_p_mw, 0.0)
-            np.add.at(unserved, self._injector_part, np.where(dead[network.device_bus], taken, 0.0))
+            np.add.at(unserved.T, self._injector_part, np.where(dead[..., network.device_bus], taken, 0.0).T)
         return unserved
 
     def _network_states(self, solution: Solution) -> list[NetworkState]:
-        clock = self._clock()
+        clock, row = self._clock(), self._row
         everything = np.concatenate((solution.vm_pu, solution.line_loading, solution.trafo_loading))
-        local = np.append(np.nan_to_num(solution.vm_pu), 0.0)
+        local = self._local
+        local[:-1] = solution.vm_pu
+        local[:-1][self._dead] = 0.0
+        columns = (solution.p_pcc_mw, solution.q_pcc_mvar, solution.p_forming_mw, self._unserved)
+        p_pcc, q_pcc, forming, unserved = (column.tolist() for column in columns)
         return [
             NetworkState(
                 solution.converged,
                 sizes,
                 everything[rows],
-                float(solution.p_pcc_mw[part]),
-                float(solution.q_pcc_mvar[part]),
-                float(solution.p_forming_mw[part]),
-                float(self._unserved[part]),
+                p_pcc[part],
+                q_pcc[part],
+                forming[part],
+                unserved[part],
                 tuple(local[devices].tolist()),
-                tuple(series[self._row].tolist()),
+                tuple(series[row].tolist()),
                 clock,
             )
             for (sizes, rows), part, devices, series in zip(
@@ -219,8 +271,8 @@ class World:
         return (len(area.buses), len(area.lines), len(area.trafos)), np.concatenate(rows)
 
     def _clock(self) -> Floats:
-        angle = 2.0 * math.pi * self.hour / 24.0
-        return math.sin(angle), math.cos(angle)
+        sine, cosine = self._clocks[self._row % self.calendar.steps_per_day].tolist()
+        return sine, cosine
 
     def _scale_of(self, topology: Topology, part: str) -> NDArray[np.float64]:
         """What scales a part's loads on every row, (n_rows,) float64."""

@@ -94,12 +94,12 @@ class GridAgent:
         reward, terms = self.reward.assess(states, network, self._price)
         self._learn(states, network)
         said = floats("reward and terms", (reward, *terms))
-        return Report(said[0], said[1:] + _measured(network), self._observation)
+        return Report(said[0], said[1:] + measured(network), self._observation)
 
     def observe(self, states: Sequence[DeviceState], network: NetworkState) -> Report:
         """The first observation of an episode; nothing was done yet, so reward and terms of the reward are 0."""
         self._learn(states, network)
-        return Report(0.0, (0.0,) * len(self.reward.term_names) + _measured(network), self._observation)
+        return Report(0.0, (0.0,) * len(self.reward.term_names) + measured(network), self._observation)
 
     # ---- the same on messages --------------------------------------------------------------------------------------
 
@@ -240,7 +240,8 @@ class GridAgent:
 def observation(states: Sequence[DeviceState], network: NetworkState, told: Floats) -> FiniteArray:
     """What a grid sees, (n_obs,) float32, finite: see ``GridSpec.observation_names`` for what each entry is.
 
-    Powers in MW and Mvar, voltages and loadings in pu (dead: 0), prices in 100 $/MWh.
+    Powers in MW and Mvar, voltages and loadings in pu (dead: 0), prices in 100 $/MWh. Of a batch, where every number is
+    an array (n_rows,) and ``network.measured`` (n_rows, n): (n_rows, n_obs).
     """
     known: list[float] = []
     for state in states:
@@ -248,10 +249,15 @@ def observation(states: Sequence[DeviceState], network: NetworkState, told: Floa
     price, low, high, *rest = network.series
     known += (price * 0.01, low * 0.01, high * 0.01, *rest, *network.clock, *told)
     known += (network.p_pcc_mw, network.q_pcc_mvar)
+    n = len(known)
     n_bus, n_line, n_trafo = network.sizes
-    seen: FiniteArray = np.concatenate((known, network.measured), dtype=np.float32)
-    seen[len(known) + n_bus : len(known) + n_bus + n_line + n_trafo] *= 0.01
-    seen[np.isnan(seen)] = 0.0
+    seen: FiniteArray = np.empty((*network.measured.shape[:-1], n + network.measured.shape[-1]), dtype=np.float32)
+    seen[..., :n] = np.array(known).T
+    seen[..., n:] = network.measured
+    seen[..., n + n_bus : n + n_bus + n_line + n_trafo] *= 0.01
+    dead = np.isnan(seen)
+    if dead.any():
+        seen[dead] = 0.0
     np.minimum(np.maximum(seen, -OBSERVATION_LIMIT, out=seen), OBSERVATION_LIMIT, out=seen)
     seen.flags.writeable = False
     return seen
@@ -261,10 +267,14 @@ def _said(outbox: Outbox) -> Outbox:
     return {to: floats(f"round for {to}", values) for to, values in outbox.items()}
 
 
-def _measured(network: NetworkState) -> Floats:
-    low = float(np.fmin.reduce(network.vm_pu))
-    high = float(np.fmax.reduce(network.vm_pu))
-    low, high = (0.0 if math.isnan(value) else value for value in (low, high))
+def measured(network: NetworkState) -> Floats:
+    """The values of ``MEASURED``; of a batch, an array (n_rows,) each."""
+    low = np.fmin.reduce(network.vm_pu, axis=-1)
+    high = np.fmax.reduce(network.vm_pu, axis=-1)
+    if isinstance(network.p_pcc_mw, np.ndarray):
+        voltages = np.nan_to_num(low), np.nan_to_num(high)
+        return network.p_pcc_mw, network.q_pcc_mvar, *voltages, network.converged + 0.0
+    low, high = (0.0 if math.isnan(value) else float(value) for value in (low, high))
     return network.p_pcc_mw, network.q_pcc_mvar, low, high, 1.0 if network.converged else 0.0
 
 

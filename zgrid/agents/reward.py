@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from zgrid.devices import ARRAYS, FLOATS
+from zgrid.devices.elementwise import Value
 from zgrid.messages import DeviceState, Floats, NetworkState
 from zgrid.registry import resolve_class
 
@@ -55,6 +57,18 @@ class Reward(ABC):
     def assess(self, states: Sequence[DeviceState], network: NetworkState, price: float) -> tuple[float, Floats]:
         """The reward of a step in $, and its terms. ``price`` is the step's, in $/MWh."""
 
+    def assess_rows(self, states: Sequence[Any], network: Any, price: Any) -> tuple[Any, tuple[Any, ...]]:
+        """The same for a batch, whose every number is an array (n_rows,), and ``network.measured`` (n_rows, n).
+
+        Row by row where a kind does not know better.
+        """
+        found = []
+        for row in range(len(price)):
+            mine = [_row_of(state, row) for state in states]
+            found.append(self.assess(mine, _row_of(network, row), float(price[row])))
+        rewards = np.array([reward for reward, _ in found])
+        return rewards, tuple(np.array([terms for _, terms in found]).T)
+
     def _device_costs(self, states: Sequence[DeviceState]) -> list[float]:
         """The cost terms of the devices, $ of this step."""
         costs = [0.0] * len(self._cost_terms)
@@ -63,24 +77,66 @@ class Reward(ABC):
         return costs
 
 
+def _row_of(body: Any, row: int) -> Any:
+    """One row of a state whose fields are arrays, or tuples of arrays, with a leading axis of rows."""
+
+    def pick(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(pick(one) for one in value)
+        if not isinstance(value, np.ndarray):
+            return value
+        return value[row] if value.ndim > 1 else value[row].item()
+
+    return type(body)._make(map(pick, body))
+
+
+class _Solved(Reward):
+    """A reward that says what a solved step is worth, once for floats and for arrays, and what a diverged one costs."""
+
+    def assess(self, states: Sequence[DeviceState], network: NetworkState, price: float) -> tuple[float, Floats]:
+        return self._assess(states, network, price) if network.converged else self._diverged()
+
+    def assess_rows(self, states: Sequence[Any], network: Any, price: Any) -> tuple[Any, tuple[Any, ...]]:
+        reward, terms = self._assess(states, network, price)
+        diverged, costs = self._diverged()
+        good = network.converged
+        return np.where(good, reward, diverged), tuple(np.where(good, *pair) for pair in zip(terms, costs, strict=True))
+
+    @abstractmethod
+    def _assess(self, states: Sequence[Any], network: Any, price: Any) -> tuple[Any, tuple[Any, ...]]:
+        """The reward of a solved step, and its terms."""
+
+    def _diverged(self) -> tuple[float, Floats]:
+        """The reward of a step that has no solution, and its terms: a fixed cost and a fixed safety."""
+        cost, safety = self.config.diverged_cost, self.config.diverged_safety
+        told = {"divergence_cost": cost, "safety": safety}
+        return -cost - self.config.penalty * safety, tuple(told.get(name, 0.0) for name in self.term_names)
+
+
 def excursions(vm_pu: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
     """How far each voltage is outside [low, high], pu, (n_bus,) float64; a dead bus counts as 0 pu."""
     alive = np.fmax(vm_pu, 0.0)  # fmax takes 0 where the other is NaN
     return np.asarray(alive - np.minimum(np.maximum(alive, low), high))
 
 
-def voltage_l1(vm_pu: NDArray[np.float64], low: float, high: float) -> float:
+def _total(values: NDArray[np.float64]) -> Value:
+    """The sum over the last axis: a float, or an array of a batch."""
+    total = values.sum(axis=-1)
+    return float(total) if total.ndim == 0 else total
+
+
+def voltage_l1(vm_pu: NDArray[np.float64], low: float, high: float) -> Value:
     """Sum of the excursions outside [low, high], pu."""
-    return float(np.abs(excursions(vm_pu, low, high)).sum())
+    return _total(np.abs(excursions(vm_pu, low, high)))
 
 
-def voltage_l2(vm_pu: NDArray[np.float64], low: float, high: float) -> float:
+def voltage_l2(vm_pu: NDArray[np.float64], low: float, high: float) -> Value:
     """Sum of the squared excursions outside [low, high], pu^2."""
     outside = excursions(vm_pu, low, high)
-    return float((outside * outside).sum())
+    return _total(outside * outside)
 
 
-def voltage_bowl(vm_pu: NDArray[np.float64], low: float, high: float) -> float:
+def voltage_bowl(vm_pu: NDArray[np.float64], low: float, high: float) -> Value:
     """Sum of bowl-shaped barriers: flat around the middle of the band, steep outside.
 
     2 |dv| - 0.095 outside the band and 0.04 - 0.01 N(dv; 0, 0.1) inside, dv from the middle of the band scaled to a
@@ -91,15 +147,15 @@ def voltage_bowl(vm_pu: NDArray[np.float64], low: float, high: float) -> float:
     alive = np.fmax(vm_pu, 0.0)
     dv = np.abs(alive - middle) * (0.05 / half)
     inside = 0.04 - 0.01 * np.exp(-50.0 * dv * dv) / (0.1 * np.sqrt(2.0 * np.pi))
-    return float(np.where(dv > 0.05, 2.0 * dv - 0.095, inside).sum())
+    return _total(np.where(dv > 0.05, 2.0 * dv - 0.095, inside))
 
 
 VOLTAGE = {"l1": voltage_l1, "l2": voltage_l2, "bowl": voltage_bowl}
 
 
-def overload(loading_percent: NDArray[np.float64]) -> float:
+def overload(loading_percent: NDArray[np.float64]) -> Value:
     """Sum of the loadings above 100 %, in pu; a dead element carries nothing."""
-    return 0.01 * float(np.fmax(loading_percent, 100.0).sum() - 100.0 * loading_percent.size)
+    return 0.01 * (_total(np.fmax(loading_percent, 100.0)) - 100.0 * loading_percent.shape[-1])
 
 
 class EconomicConfig(RewardConfig):
@@ -117,7 +173,7 @@ class EconomicConfig(RewardConfig):
     )
 
 
-class Economic(Reward):
+class Economic(_Solved):
     """-(device costs + price x import) - penalty x safety.
 
     An import costs the price, an export is paid ``sell_discount`` of it; load at dead buses and what the forming unit
@@ -132,25 +188,20 @@ class Economic(Reward):
         costs = ("energy_cost", "lost_load_cost", "forming_cost", "divergence_cost")
         return (*self._cost_terms, *costs, "voltage", "overload", "device_limits", "safety")
 
-    def assess(self, states: Sequence[DeviceState], network: NetworkState, price: float) -> tuple[float, Floats]:
+    def _assess(self, states: Sequence[Any], network: Any, price: Any) -> tuple[Any, tuple[Any, ...]]:
         config = self.config
-        if not network.converged:
-            cost, safety = config.diverged_cost, config.diverged_safety
-            nothing = (0.0,) * len(self._cost_terms)
-            return -cost - config.penalty * safety, (*nothing, 0.0, 0.0, 0.0, cost, 0.0, 0.0, 0.0, safety)
         costs = self._device_costs(states)
         energy_mwh = network.p_pcc_mw * self.dt_h
-        energy_cost = price * (energy_mwh if energy_mwh >= 0.0 else energy_mwh * config.sell_discount)
+        m = ARRAYS if isinstance(energy_mwh, np.ndarray) else FLOATS
+        energy_cost = price * m.where(energy_mwh >= 0.0, energy_mwh, energy_mwh * config.sell_discount)
         lost = config.lost_load_cost * network.p_unserved_mw * self.dt_h
         formed = config.forming_cost * abs(network.p_forming_mw) * self.dt_h
         voltage = VOLTAGE[config.voltage](network.vm_pu, config.vm_min_pu, config.vm_max_pu)
         loading = overload(network.loading)
-        limits = 0.0
-        for state in states:
-            limits += state.violation
+        limits = sum((state.violation for state in states), 0.0)
         safety = config.voltage_weight * voltage + config.overload_weight * loading + config.device_weight * limits
         reward = -(sum(costs) + energy_cost + lost + formed) - config.penalty * safety
-        return reward, (*costs, energy_cost, lost, formed, 0.0, voltage, loading, limits, safety)
+        return reward, (*costs, energy_cost, lost, formed, energy_cost * 0.0, voltage, loading, limits, safety)
 
 
 class ReferenceConfig(RewardConfig):
@@ -159,7 +210,7 @@ class ReferenceConfig(RewardConfig):
     kind: str = "reference"
 
 
-class Reference(Reward):
+class Reference(_Solved):
     """The reward of the public three-microgrid case (PowerGym): -device costs - penalty x safety.
 
     Safety sums voltage excursions at the grid's buses, 0.01 x line loading above 100 %, and device limits. Imports,
@@ -172,20 +223,14 @@ class Reference(Reward):
     def term_names(self) -> tuple[str, ...]:
         return (*self._cost_terms, "divergence_cost", "voltage", "overload", "device_limits", "safety")
 
-    def assess(self, states: Sequence[DeviceState], network: NetworkState, price: float) -> tuple[float, Floats]:
+    def _assess(self, states: Sequence[Any], network: Any, price: Any) -> tuple[Any, tuple[Any, ...]]:
         config = self.config
-        if not network.converged:
-            cost, safety = config.diverged_cost, config.diverged_safety
-            nothing = (0.0,) * len(self._cost_terms)
-            return -cost - config.penalty * safety, (*nothing, cost, 0.0, 0.0, 0.0, safety)
         costs = self._device_costs(states)
         voltage = voltage_l1(network.vm_pu, config.vm_min_pu, config.vm_max_pu)
         loading = overload(network.line_loading)
-        limits = 0.0
-        for state in states:
-            limits += state.violation
+        limits = sum((state.violation for state in states), 0.0)
         safety = voltage + loading + limits
-        return -sum(costs) - config.penalty * safety, (*costs, 0.0, voltage, loading, limits, safety)
+        return -sum(costs) - config.penalty * safety, (*costs, safety * 0.0, voltage, loading, limits, safety)
 
 
 REWARDS = {"economic": "zgrid.agents.reward:Economic", "reference": "zgrid.agents.reward:Reference"}

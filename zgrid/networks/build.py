@@ -90,7 +90,7 @@ def read_names(source: str, net: Any) -> Names:
         for name, low, high, side in zip(
             named["trafo"], net.trafo.tap_min, net.trafo.tap_max, net.trafo.tap_side, strict=True
         )
-        if side in ("hv", "lv")
+        if side in ("hv", "lv") and low == low and high == high  # NaN: it cannot be moved
     }
     return Names(
         buses[net.ext_grid.bus.iloc[0]],

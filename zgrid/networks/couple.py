@@ -19,8 +19,8 @@ from zgrid.networks.build import element_names
 FEEDER = "feeder"
 PCC = "PCC"
 _BRANCH_ENDS = {"line": ("from_bus", "to_bus"), "trafo": ("hv_bus", "lv_bus")}
-_METERED = ("line", "trafo", "load", "sgen", "ext_grid")
-"""Tables whose elements at a PCC the import counts, or that take nothing there."""
+_METERED = ("line", "trafo", "load", "sgen", "ext_grid", "switch")
+"""Tables whose elements at a PCC the import counts, or that take nothing there (switches at the end of a branch)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,9 +265,17 @@ def _actuator(net: Any, actuation: Actuation, bus_of: Callable[[str, str, str], 
     if len(found) != 1:
         raise NetworkError(f"{who}: no {table} {element} in {part}")
     row = int(found[0])
-    if kind == "tap" and not net.trafo["tap_changer_type"].iloc[row] == "Ratio":
-        raise NetworkError(f"{who}: trafo {element} in {part} has no tap changer of type Ratio")
+    if kind == "tap":
+        _check_tap(net.trafo, row, f"{who}: trafo {element} in {part}")
     return Actuator(who, table, row, column)
+
+
+def _check_tap(trafo: Any, row: int, what: str) -> None:
+    """Refuse a tap changer that would be ignored; give it a position where it has none."""
+    if trafo["tap_changer_type"].iloc[row] != "Ratio":
+        raise NetworkError(f"{what} has no tap changer of type Ratio")
+    if np.isnan(trafo["tap_pos"].iloc[row]):
+        trafo.loc[trafo.index[row], "tap_pos"] = trafo["tap_neutral"].iloc[row]
 
 
 def _breaker(net: Any, who: str, part: str) -> Actuator:

@@ -47,6 +47,10 @@ class Solution:
         return ~np.isnan(self.vm_pu)
 
 
+ARRAYS = ("vm_pu", "va_degree", "line_loading", "trafo_loading", "p_pcc_mw", "q_pcc_mvar", "p_forming_mw")
+"""The arrays of a solution."""
+
+
 class PowerFlow(ABC):
     """Solves one joint net again and again. Divergence is a result, never an exception; the next solve recovers.
 
@@ -90,22 +94,33 @@ class PowerFlow(ABC):
     def to_pandapower(self) -> Any:
         """A pandapower net with the injections and results of the last solve, for analysis."""
 
-    def _diverged(self, backend: str, iterations: int) -> Solution:
+    def _nothing(self, backend: str, *, converged: bool, iterations: int = 0) -> Solution:
+        """A solution without any voltage: diverged, or converged because there is no source left anywhere."""
         net, parts = self.network.net, len(self.network.parts)
         shapes = (len(net["bus"]), len(net["bus"]), len(net["line"]), len(net["trafo"]))
         vm, va, line, trafo = (np.full(n, np.nan) for n in shapes)
         nothing = np.zeros(parts)
-        return Solution(False, vm, va, line, trafo, nothing, nothing, nothing, iterations, backend)
+        return Solution(converged, vm, va, line, trafo, nothing, nothing, nothing, iterations, backend)
 
 
 def stack(solutions: list[Solution]) -> Solution:
     """Solutions as one, with a leading axis."""
     first = solutions[0]
-    names = ("vm_pu", "va_degree", "line_loading", "trafo_loading", "p_pcc_mw", "q_pcc_mvar", "p_forming_mw")
-    arrays: dict[str, Any] = {name: np.stack([getattr(one, name) for one in solutions]) for name in names}
+    arrays: dict[str, Any] = {name: np.stack([getattr(one, name) for one in solutions]) for name in ARRAYS}
     converged = np.array([one.converged for one in solutions])
     iterations = max(one.iterations for one in solutions)
     return Solution(converged=converged, **arrays, iterations=iterations, backend=first.backend)
+
+
+def scatter(parts: list[Solution], rows: list[list[int]], size: int) -> Solution:
+    """Batches as one of ``size``; ``rows`` says where those of each belong."""
+    arrays: dict[str, Any] = {}
+    for name in ("converged", *ARRAYS):
+        whole = np.empty((size, *getattr(parts[0], name).shape[1:]), dtype=getattr(parts[0], name).dtype)
+        for part, mine in zip(parts, rows, strict=True):
+            whole[mine] = getattr(part, name)
+        arrays[name] = whole
+    return Solution(**arrays, iterations=max(part.iterations for part in parts), backend=parts[0].backend)
 
 
 class Plant:
@@ -135,6 +150,13 @@ class Plant:
             self.net[actuator.table][actuator.column] = column
         self._place_formers()
         self._written = positions
+
+    @property
+    def has_source(self) -> bool:
+        """Whether anything holds a voltage; ``runpp`` refuses a network where nothing does."""
+        net = self.net
+        slack_gens = len(net.gen) and (net.gen["slack"].to_numpy(bool) & net.gen["in_service"].to_numpy(bool)).any()
+        return bool(net.ext_grid["in_service"].to_numpy(bool).any() or slack_gens)
 
     def write_injections(self, device_p_mw: Array, device_q_mvar: Array, load_scale: Array) -> None:
         """Set the injections of the devices and the loads."""

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import logging
+import os
+import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zgrid.powerflow import kernels, solvers
-from zgrid.powerflow.base import Array, Plant, PowerFlow, Solution
-from zgrid.powerflow.model import Model, build, uncovered
+from zgrid.powerflow.base import ARRAYS, Array, Plant, PowerFlow, Solution, scatter
+from zgrid.powerflow.model import DENSE_BUSES, Model, build, uncovered
 from zgrid.powerflow.runpp import read_solution, run_cold
 
 if TYPE_CHECKING:
     from zgrid.networks.couple import CoupledNetwork
 
 logger = logging.getLogger(__name__)
+
+_LIMITS = (solvers.TOLERANCE_PU, solvers.FIXED_POINT_STEPS)
+_ROWS_PER_THREAD = 16
 
 KEPT = 256
 """Topologies whose factorisation is kept; the one that was not used for longest goes first."""
@@ -29,10 +35,12 @@ class FastPowerFlow(PowerFlow):
     voltage; ``runpp`` for what neither covers, and to confirm a divergence, once. All start cold.
     """
 
-    def __init__(self, network: CoupledNetwork, use_numba: bool | None = None) -> None:
-        """``use_numba``: default, where it is installed."""
+    def __init__(self, network: CoupledNetwork, use_numba: bool | None = None, dense_buses: int = DENSE_BUSES) -> None:
+        """``use_numba``: default, where it is installed. Up to ``dense_buses`` buses the impedances are kept dense."""
         super().__init__(network)
         self._plant = Plant(network)
+        self._dense_buses = dense_buses
+        self._threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         self._models: OrderedDict[tuple[float, ...], Model | None] = OrderedDict()
         self._use_numba = kernels.AVAILABLE if use_numba is None else use_numba and kernels.AVAILABLE
         self._uncovered = uncovered(self._plant.net)
@@ -64,33 +72,17 @@ class FastPowerFlow(PowerFlow):
         return self._by_runpp() if solution is None else solution
 
     def solve_batch(self, device_p_mw: Array, device_q_mvar: Array, load_scale: Array, positions: Array) -> Solution:
+        """Cases of one topology are solved together, the others after each other; see :class:`PowerFlow`."""
         keys = [tuple(row) for row in positions.tolist()]
-        model = self._model(keys[0])
-        if model is None or len(model.pv) or any(key != keys[0] for key in keys) or self._use_numba:
-            return super().solve_batch(device_p_mw, device_q_mvar, load_scale, positions)
-        s = solvers.inject(model.injections, device_p_mw, device_q_mvar, load_scale)
-        v, iterations = solvers.fixed_point(model, s)
-        results = solvers.read(model, s, v, device_p_mw, device_q_mvar, load_scale)
-        solution = self._solution(results, iterations)
-        if iterations >= 0:
-            return dataclasses.replace(solution, converged=np.ones(len(keys), dtype=bool))
-        self._positions = keys[0]
-        good = solvers.converged(model, s, v)
-        for row in np.flatnonzero(~good):
-            self.set_injections(device_p_mw[row], device_q_mvar[row], load_scale[row])
-            alone = self._by_runpp()
-            good[row] = alone.converged
-            for name in (
-                "vm_pu",
-                "va_degree",
-                "line_loading",
-                "trafo_loading",
-                "p_pcc_mw",
-                "q_pcc_mvar",
-                "p_forming_mw",
-            ):
-                getattr(solution, name)[row] = getattr(alone, name)
-        return dataclasses.replace(solution, converged=good)
+        groups: dict[tuple[float, ...], list[int]] = {}
+        for row, key in enumerate(keys):
+            groups.setdefault(key, []).append(row)
+        if len(groups) == 1:
+            return self._solve_group(keys[0], device_p_mw, device_q_mvar, load_scale)
+        parts = []
+        for key, rows in groups.items():
+            parts.append(self._solve_group(key, device_p_mw[rows], device_q_mvar[rows], load_scale[rows]))
+        return scatter(parts, list(groups.values()), len(keys))
 
     def to_pandapower(self) -> Any:
         self._write()
@@ -111,7 +103,7 @@ class FastPowerFlow(PowerFlow):
             model = self._models[positions]
         else:
             self.rebuilds += 1
-            model = self._models[positions] = build(self._plant, positions)
+            model = self._models[positions] = build(self._plant, positions, self._dense_buses)
             if len(self._models) > KEPT:
                 self._models.popitem(last=False)
         self._current = (positions, model)
@@ -120,34 +112,71 @@ class FastPowerFlow(PowerFlow):
     def _by_model(self, model: Model) -> Solution | None:
         p, q, scale = self._device_p, self._device_q, self._scale
         if self._use_numba and not len(model.pv):
-            return self._compiled(model, p, q, scale)
+            out = self._rooms(())
+            solve = kernels.solve_dense if model.triangles is None else kernels.solve_sparse
+            arguments: Any = (*model.compiled(), p, q, scale, *_LIMITS, out)
+            iterations = solve(*arguments)
+            return self._solution(solvers.Results(*out), iterations) if iterations >= 0 else None
         s = solvers.inject(model.injections, p, q, scale)
         v, iterations = solvers.newton(model, s) if len(model.pv) else solvers.fixed_point(model, s)
         if iterations < 0:
             return None
         return self._solution(solvers.read(model, s, v, p, q, scale), iterations)
 
-    def _compiled(self, model: Model, p: Array, q: Array, scale: Array) -> Solution | None:
-        injections = model.injections
-        s = np.empty(len(injections.at), dtype=np.complex128)
-        v = np.empty(len(model.no_load), dtype=np.complex128)
-        kernels.inject(injections, p, q, scale, s)
-        limits = (solvers.TOLERANCE_PU, solvers.FIXED_POINT_STEPS)
-        if model.triangles is None:
-            iterations = kernels.dense(model.no_load, injections.at, model.z, model.z_at, s, *limits, v)
+    def _solve_group(self, key: tuple[float, ...], p: Array, q: Array, scale: Array) -> Solution:
+        """Cases of one topology."""
+        model = self._model(key)
+        if model is None or len(model.pv):
+            return super().solve_batch(p, q, scale, np.broadcast_to(key, (len(p), len(key))))
+        if self._use_numba:
+            out, found = self._rooms((len(p),)), np.empty(len(p), dtype=np.int64)
+            solve = kernels.solve_dense_rows if model.triangles is None else kernels.solve_sparse_rows
+            self._share(solve, model, (p, q, scale), out, found)
+            solution, good = self._solution(solvers.Results(*out), int(found.max())), found >= 0
         else:
-            iterations = kernels.sparse(model.no_load, injections.at, model.pq, model.triangles, s, *limits, v)
-        if iterations < 0:
-            return None
-        out = self._rooms()
-        kernels.read(model.bus, model.branches, model.meters, injections.base_mva, s, v, p, q, scale, out)
-        return self._solution(solvers.Results(*out), iterations)
+            s = solvers.inject(model.injections, p, q, scale)
+            v, iterations = solvers.fixed_point(model, s)
+            solution = self._solution(solvers.read(model, s, v, p, q, scale), iterations)
+            good = np.full(len(p), True) if iterations >= 0 else solvers.converged(model, s, v)
+        return self._confirm(key, solution, good, (p, q, scale))
 
-    def _rooms(self) -> tuple[Array, ...]:
-        """Where the compiled solver writes its results."""
+    def _share(self, solve: Any, model: Model, case: tuple[Array, ...], out: tuple[Array, ...], found: Any) -> None:
+        """Divide the rows among threads, which compiled code lets run side by side."""
+        rows = len(found)
+        threads = min(self._threads, max(rows // _ROWS_PER_THREAD, 1))
+        edges = [rows * k // threads for k in range(threads + 1)]
+
+        def work(begin: int, end: int) -> None:
+            mine = slice(begin, end)
+            parts = [array[mine] for array in case]
+            solve(*model.compiled(), *parts, *_LIMITS, tuple(array[mine] for array in out), found[mine])
+
+        others = [threading.Thread(target=work, args=pair) for pair in itertools.pairwise(edges[1:])]
+        for thread in others:
+            thread.start()
+        work(edges[0], edges[1])
+        for thread in others:
+            thread.join()
+
+    def _confirm(self, key: tuple[float, ...], solution: Solution, good: Any, case: tuple[Array, ...]) -> Solution:
+        """Give those that did not converge to ``runpp``, one by one."""
+        self._positions = key
+        for row in np.flatnonzero(~good):
+            self.set_injections(*(array[row] for array in case))
+            alone = self._by_runpp()
+            good[row] = alone.converged
+            for name in ARRAYS:
+                getattr(solution, name)[row] = getattr(alone, name)
+        return dataclasses.replace(solution, converged=good)
+
+    def _rooms(self, shape: tuple[int, ...]) -> tuple[Array, ...]:
+        """Where the compiled solvers write their results."""
         n_bus, n_branch, parts = self._sizes
         empty = np.empty
-        return empty(n_bus), empty(n_bus), empty(n_branch), empty(parts), empty(parts), empty(parts)
+        return (
+            empty((*shape, n_bus)), empty((*shape, n_bus)), empty((*shape, n_branch)),
+            empty((*shape, parts)), empty((*shape, parts)), empty((*shape, parts)),
+        )  # fmt: skip
 
     def _solution(self, results: solvers.Results, iterations: int) -> Solution:
         vm, va, loading, p_pcc, q_pcc, forming = results
@@ -163,4 +192,8 @@ class FastPowerFlow(PowerFlow):
     def _by_runpp(self) -> Solution:
         """Cold, by pandapower itself: its word on whether there is a solution is final."""
         self._write()
-        return read_solution(self._plant) if run_cold(self._plant.net) else self._diverged("runpp", -1)
+        if not self._plant.has_source:
+            return self._nothing("fast", converged=True)
+        if not run_cold(self._plant.net):
+            return self._nothing("runpp", converged=False, iterations=-1)
+        return read_solution(self._plant)

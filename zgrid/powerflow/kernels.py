@@ -44,29 +44,41 @@ def inject(injections: Any, p_mw: Any, q_mvar: Any, scale: Any, s: Any) -> None:
 
 
 @_compiled
-def dense(no_load: Any, at: Any, z: Any, z_at: Any, s: Any, tolerance: float, most: int, v: Any) -> int:
+def _spread(columns: Any, current: Any, real: Any, imag: Any) -> None:
+    """Add Z current to ``real`` and ``imag`` (n,), column by column, which compilers turn into vector instructions.
+
+    ``columns`` is (2, m, n) float64: the real and the imaginary parts of the columns of Z.
+    """
+    for k in range(current.size):
+        a, b = current[k].real, current[k].imag
+        for i in range(real.size):
+            real[i] += columns[0, k, i] * a - columns[1, k, i] * b
+            imag[i] += columns[0, k, i] * b + columns[1, k, i] * a
+
+
+@_compiled
+def dense(no_load: Any, at: Any, columns: Any, columns_at: Any, s: Any, tolerance: float, most: int, v: Any) -> int:
     """Fill ``v`` (n,) with the fixed point; the iterations, -1 where it does not converge."""
     m = at.size
-    here = np.empty(m, dtype=np.complex128)
+    start = np.empty(m, dtype=np.complex128)
     current = np.empty(m, dtype=np.complex128)
     for i in range(m):
-        here[i] = no_load[at[i]]
+        start[i] = no_load[at[i]]
+    here = start.copy()
+    real, imag = np.empty(m), np.empty(m)
     iterations = -1
     for iteration in range(1, most + 1):
         for i in range(m):
             current[i] = (s[i] / here[i]).conjugate()
+            real[i] = start[i].real
+            imag[i] = start[i].imag
+        _spread(columns_at, current, real, imag)
         change = 0.0
         for i in range(m):
-            real = no_load[at[i]].real
-            imag = no_load[at[i]].imag
-            for k in range(m):
-                a, b = z_at[i, k], current[k]
-                real += a.real * b.real - a.imag * b.imag
-                imag += a.real * b.imag + a.imag * b.real
-            moved = max(abs(real - here[i].real), abs(imag - here[i].imag))
+            moved = max(abs(real[i] - here[i].real), abs(imag[i] - here[i].imag))
             if not moved <= change:
                 change = moved
-            here[i] = complex(real, imag)
+            here[i] = complex(real[i], imag[i])
         if change < tolerance:
             iterations = iteration
             break
@@ -74,14 +86,10 @@ def dense(no_load: Any, at: Any, z: Any, z_at: Any, s: Any, tolerance: float, mo
             break
     for i in range(m):
         current[i] = (s[i] / here[i]).conjugate()
+    every_real, every_imag = no_load.real.copy(), no_load.imag.copy()
+    _spread(columns, current, every_real, every_imag)
     for i in range(no_load.size):
-        real = no_load[i].real
-        imag = no_load[i].imag
-        for k in range(m):
-            a, b = z[i, k], current[k]
-            real += a.real * b.real - a.imag * b.imag
-            imag += a.real * b.imag + a.imag * b.real
-        v[i] = complex(real, imag)
+        v[i] = complex(every_real[i], every_imag[i])
     return iterations
 
 
@@ -169,3 +177,63 @@ def read(
         if former_at[j] < s.size:
             one -= s[former_at[j]]
         forming[former[j]] += base * one.real
+
+
+@_compiled
+def solve_dense(
+    bus: Any, injections: Any, branches: Any, meters: Any, no_load: Any, columns: Any, columns_at: Any,
+    p_mw: Any, q_mvar: Any, scale: Any, tolerance: float, most: int, out: Any,
+) -> int:  # fmt: skip
+    """One case from its injections to ``out``; the iterations, -1 where it does not converge."""
+    s = np.empty(injections.at.size, dtype=np.complex128)
+    v = np.empty(no_load.size, dtype=np.complex128)
+    inject(injections, p_mw, q_mvar, scale, s)
+    iterations = dense(no_load, injections.at, columns, columns_at, s, tolerance, most, v)
+    if iterations >= 0:
+        read(bus, branches, meters, injections.base_mva, s, v, p_mw, q_mvar, scale, out)
+    return iterations
+
+
+@_compiled
+def solve_sparse(
+    bus: Any, injections: Any, branches: Any, meters: Any, no_load: Any, pq: Any, lu: Any,
+    p_mw: Any, q_mvar: Any, scale: Any, tolerance: float, most: int, out: Any,
+) -> int:  # fmt: skip
+    """The same for a sparse model."""
+    s = np.empty(injections.at.size, dtype=np.complex128)
+    v = np.empty(no_load.size, dtype=np.complex128)
+    inject(injections, p_mw, q_mvar, scale, s)
+    iterations = sparse(no_load, injections.at, pq, lu, s, tolerance, most, v)
+    if iterations >= 0:
+        read(bus, branches, meters, injections.base_mva, s, v, p_mw, q_mvar, scale, out)
+    return iterations
+
+
+@_compiled
+def solve_dense_rows(
+    bus: Any, injections: Any, branches: Any, meters: Any, no_load: Any, columns: Any, columns_at: Any,
+    p_mw: Any, q_mvar: Any, scale: Any, tolerance: float, most: int, out: Any, iterations: Any,
+) -> None:  # fmt: skip
+    """Many cases, a row each; ``iterations`` (n_rows,) int64 tells of each what ``solve_dense`` returns."""
+    vm, va, loading, p_pcc, q_pcc, forming = out
+    for k in range(iterations.size):
+        row = (vm[k], va[k], loading[k], p_pcc[k], q_pcc[k], forming[k])
+        iterations[k] = solve_dense(
+            bus, injections, branches, meters, no_load, columns, columns_at,
+            p_mw[k], q_mvar[k], scale[k], tolerance, most, row,
+        )  # fmt: skip
+
+
+@_compiled
+def solve_sparse_rows(
+    bus: Any, injections: Any, branches: Any, meters: Any, no_load: Any, pq: Any, lu: Any,
+    p_mw: Any, q_mvar: Any, scale: Any, tolerance: float, most: int, out: Any, iterations: Any,
+) -> None:  # fmt: skip
+    """The same for a sparse model."""
+    vm, va, loading, p_pcc, q_pcc, forming = out
+    for k in range(iterations.size):
+        row = (vm[k], va[k], loading[k], p_pcc[k], q_pcc[k], forming[k])
+        iterations[k] = solve_sparse(
+            bus, injections, branches, meters, no_load, pq, lu,
+            p_mw[k], q_mvar[k], scale[k], tolerance, most, row,
+        )  # fmt: skip

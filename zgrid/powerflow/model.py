@@ -99,9 +99,10 @@ class Model:
     """One topology, ready to be solved for any injections.
 
     ``bus`` (n_bus,) is the model's bus of each bus of the net, n where dead. ``no_load`` (n,) are the voltages without
-    injections, ``z`` (n, m) the voltage at each bus per current at each injection, where the model is dense, else
-    ``lu`` solves for it. ``pv`` has the buses whose voltage a generator holds; where there are any, ``start`` is where
-    Newton starts and ``y`` is used.
+    injections, ``z`` (n, m) the voltage at each bus per current at each injection and ``z_at`` (m, m) that at the
+    injections alone, where the model is dense, else ``lu`` solves for it; ``columns`` and ``columns_at`` are their
+    columns, (2, m, n) and (2, m, m): real, imaginary. ``pv`` has the buses whose voltage a generator holds; where there
+    are any, ``start`` is where Newton starts: the angles without load, and 1 pu where nobody holds the voltage.
     """
 
     bus: Indices
@@ -118,6 +119,13 @@ class Model:
     z_at: Complexes
     lu: Any
     triangles: Triangles | None
+    columns: Floats
+    columns_at: Floats
+
+    def compiled(self) -> tuple[Any, ...]:
+        """What the compiled solvers take of it."""
+        known = (self.bus, self.injections, self.branches, self.meters, self.no_load)
+        return (*known, self.columns, self.columns_at) if self.triangles is None else (*known, self.pq, self.triangles)
 
 
 def uncovered(net: Any) -> str:
@@ -134,10 +142,14 @@ def uncovered(net: Any) -> str:
     return ""
 
 
-def build(plant: Plant, positions: tuple[float, ...]) -> Model | None:
-    """The model of a topology; None where it does not solve even without load."""
+def build(plant: Plant, positions: tuple[float, ...], dense_buses: int = DENSE_BUSES) -> Model | None:
+    """The model of a topology, dense up to so many buses; None where there is no source, or where
+    it does not solve even without load.
+    """
     network, net = plant.network, plant.net
     plant.write_topology(positions)
+    if not plant.has_source:
+        return None
     nothing = np.zeros(network.n_devices)
     plant.write_injections(nothing, nothing, np.zeros(len(network.parts)))
     if not run_cold(net):
@@ -152,8 +164,7 @@ def build(plant: Plant, positions: tuple[float, ...]) -> Model | None:
     ref, pv, pq = (np.asarray(kept[name], dtype=np.int64) for name in ("ref", "pv", "pq"))
     injections = _injections(plant, kept, bus, n, ref)
     start = np.asarray(kept["V"], dtype=np.complex128).copy()
-    start[pq] = 1.0
-    start[pv] = np.abs(start[pv])
+    start[pq] /= np.abs(start[pq])
     return Model(
         bus,
         injections,
@@ -164,7 +175,7 @@ def build(plant: Plant, positions: tuple[float, ...]) -> Model | None:
         pv,
         pq,
         start,
-        *_factorise(y, kept["V"], ref, pq, injections.at),
+        *_factorise(y, kept["V"], ref, pq, injections.at, dense=n <= dense_buses),
     )
 
 
@@ -276,9 +287,9 @@ def _rows_of(net: Any, table: str) -> Indices:
 
 
 def _factorise(
-    y: Any, v: Complexes, ref: Indices, pq: Indices, at: Indices
-) -> tuple[Complexes, Complexes, Complexes, Any, Triangles | None]:
-    """``no_load``, ``z``, ``z_at``, ``lu`` and ``triangles`` of a model without generators that hold a voltage."""
+    y: Any, v: Complexes, ref: Indices, pq: Indices, at: Indices, *, dense: bool
+) -> tuple[Complexes, Complexes, Complexes, Any, Triangles | None, Floats, Floats]:
+    """``no_load`` and what follows it, of a model without generators that hold a voltage."""
     n, m = y.shape[0], len(at)
     no_load = np.asarray(v, dtype=np.complex128).copy()
     empty = np.zeros((0, 0), dtype=np.complex128)
@@ -287,8 +298,9 @@ def _factorise(
     )
     if lu is not None:
         no_load[pq] = -lu.solve(np.asarray(y[pq][:, ref] @ no_load[ref]).ravel())
-    if n > DENSE_BUSES and lu is not None:
-        return no_load, empty, empty, lu, _triangles(lu)
+    if not dense and lu is not None:
+        nothing = np.zeros((2, 0, 0))
+        return no_load, empty, empty, lu, _triangles(lu), nothing, nothing
     z = np.zeros((n, m), dtype=np.complex128)
     if lu is not None:
         place = np.full(n, -1)
@@ -297,7 +309,12 @@ def _factorise(
         known = place[at] >= 0
         unit[place[at][known], np.flatnonzero(known)] = 1.0
         z[pq] = lu.solve(unit)
-    return no_load, z, np.ascontiguousarray(z[at]), None, None
+    z_at = np.ascontiguousarray(z[at])
+    return no_load, z, z_at, None, None, _columns(z), _columns(z_at)
+
+
+def _columns(z: Complexes) -> Floats:
+    return np.ascontiguousarray(np.stack((z.real.T, z.imag.T)))
 
 
 def _triangles(lu: Any) -> Triangles:

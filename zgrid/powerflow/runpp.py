@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def run_cold(net: Any) -> bool:
-    """Newton-Raphson from a flat start; whether it converged. lightsim2grid and numba are off, so that results do not
-    depend on what is installed.
+    """Newton-Raphson from the angles of a DC power flow (a flat start fails behind transformers that shift the phase);
+    whether it converged. lightsim2grid and numba are off, so that results do not depend on what is installed.
     """
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", MatrixRankWarning)
             pp.runpp(
-                net, algorithm="nr", init="flat", calculate_voltage_angles=True, lightsim2grid=False, numba=False
+                net, algorithm="nr", init="dc", calculate_voltage_angles=True, lightsim2grid=False, numba=False
             )  # fmt: skip
     except LoadflowNotConverged:
         return False
@@ -43,9 +43,12 @@ class RunppPowerFlow(PowerFlow):
         plant = self._plant
         plant.write_topology(self._positions)
         plant.write_injections(self._device_p, self._device_q, self._scale)
-        if not run_cold(plant.net):
-            return self._diverged("runpp", 0)
-        return read_solution(plant)
+        return self._nothing("runpp", converged=True) if not plant.has_source else self._run()
+
+    def _run(self) -> Solution:
+        if not run_cold(self._plant.net):
+            return self._nothing("runpp", converged=False)
+        return read_solution(self._plant)
 
     def to_pandapower(self) -> Any:
         return copy.deepcopy(self._plant.net)

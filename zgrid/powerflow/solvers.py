@@ -107,7 +107,7 @@ def converged(model: Model, s: Complexes, v: Complexes) -> np.ndarray[tuple[int,
 
 
 def newton(model: Model, s: Complexes) -> tuple[Complexes, int]:
-    """Newton-Raphson in polar form from a flat start, for networks with generators that hold their voltage.
+    """Newton-Raphson in polar form from ``model.start``, for networks with generators that hold their voltage.
 
     The mismatch and Jacobian of Zimmerman et al., MATPOWER (2011), in scipy's sparse matrices.
     """

@@ -1,0 +1,149 @@
+"""One conformance suite for every backend, against pandapower's runpp: whatever is switched, stepped or islanded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from powerflow.conformance_cases import CASES, Case, nothing_of
+
+from zgrid.networks.couple import CoupledNetwork
+from zgrid.powerflow import PowerFlow, Solution, kernels
+from zgrid.powerflow.fast import FastPowerFlow
+from zgrid.powerflow.runpp import RunppPowerFlow
+
+LIMITS = {
+    "vm_pu": 1e-7, "va_degree": 1e-5, "line_loading": 1e-4, "trafo_loading": 1e-4,
+    "p_pcc_mw": 1e-5, "q_pcc_mvar": 1e-5, "p_forming_mw": 1e-5,
+}  # fmt: skip
+BACKENDS: dict[str, Callable[[CoupledNetwork], PowerFlow]] = {
+    "numpy": lambda network: FastPowerFlow(network, use_numba=False),
+    "numba": lambda network: FastPowerFlow(network, use_numba=True),
+    "sparse, numpy": lambda network: FastPowerFlow(network, use_numba=False, dense_buses=0),
+    "sparse, numba": lambda network: FastPowerFlow(network, use_numba=True, dense_buses=0),
+}
+DRAWS = 2
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Callable[[CoupledNetwork], PowerFlow]:
+    if "numba" in request.param and not kernels.AVAILABLE:
+        pytest.skip("numba is not installed (extra fast)")
+    return BACKENDS[request.param]
+
+
+def solve(flow: PowerFlow, case: Case, positions: Any, drawn: Any) -> Solution:
+    flow.set_topology(positions)
+    flow.set_injections(*drawn)
+    return flow.solve()
+
+
+@cache
+def reference(name: str) -> dict[tuple[str, int], tuple[Any, Solution]]:
+    """What runpp says of every topology of a case, under random injections."""
+    case, rng = CASES[name](), np.random.default_rng(11)
+    flow = RunppPowerFlow(case.network)
+    found = {}
+    for topology, positions in case.topologies.items():
+        for k in range(DRAWS):
+            drawn = case.draw(rng)
+            found[topology, k] = drawn, solve(flow, case, positions, drawn)
+    return found
+
+
+def assert_same(found: Solution, expected: Solution, where: object) -> None:
+    assert found.converged == expected.converged, where
+    np.testing.assert_array_equal(found.energised, expected.energised, str(where))
+    for field, limit in LIMITS.items():
+        one, other = getattr(found, field), getattr(expected, field)
+        np.testing.assert_allclose(one, other, rtol=0.0, atol=limit, equal_nan=True, err_msg=f"{where} {field}")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_agrees_with_runpp_in_every_topology(name: str, backend: Callable[[CoupledNetwork], PowerFlow]) -> None:
+    case = CASES[name]()
+    flow = backend(case.network)
+    known = reference(name)
+    for (topology, k), (drawn, expected) in known.items():
+        found = solve(flow, case, case.topologies[topology], drawn)
+        assert_same(found, expected, (name, topology, k))
+    assert flow.rebuilds == len({tuple(positions) for positions in case.topologies.values()})
+    assert sum(one.converged for _, one in known.values()) >= 0.8 * len(known)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_depends_on_nothing_that_came_before(name: str, backend: Callable[[CoupledNetwork], PowerFlow]) -> None:
+    case = CASES[name]()
+    one, other = backend(case.network), backend(case.network)
+    runs = list(reference(name).items())
+    forwards = [solve(one, case, case.topologies[topology], drawn) for (topology, _), (drawn, _) in runs]
+    backwards = [solve(other, case, case.topologies[topology], drawn) for (topology, _), (drawn, _) in runs[::-1]][::-1]
+    for a, b in zip(forwards, backwards, strict=True):
+        assert all(getattr(a, field).tobytes() == getattr(b, field).tobytes() for field in LIMITS)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_batch_is_its_cases(name: str, backend: Callable[[CoupledNetwork], PowerFlow]) -> None:
+    case = CASES[name]()
+    flow = backend(case.network)
+    for topologies in (["as built"] * 5, list(case.topologies)):
+        rng = np.random.default_rng(3)
+        draws = [case.draw(rng) for _ in topologies]
+        positions = np.stack([case.topologies[topology] for topology in topologies])
+        batch = flow.solve_batch(*(np.stack(column) for column in zip(*draws, strict=True)), positions)
+        for row, drawn in enumerate(draws):
+            alone = solve(flow, case, positions[row], drawn)
+            assert bool(batch.converged[row]) == alone.converged
+            for field, limit in LIMITS.items():
+                np.testing.assert_allclose(
+                    getattr(batch, field)[row], getattr(alone, field), rtol=0.0, atol=limit, equal_nan=True
+                )
+
+
+def nose(case: Case) -> float:
+    """The scale of all loads at which runpp stops converging, to 0.1 %."""
+    flow, idle = RunppPowerFlow(case.network), nothing_of(case)
+    low, high = case.scale[0], case.scale[0] * 2.0
+    while solve(flow, case, case.network.positions, (*idle, uniform(case, high))).converged:
+        low, high = high, 2.0 * high
+    while high - low > 1e-3 * low:
+        middle = 0.5 * (low + high)
+        if solve(flow, case, case.network.positions, (*idle, uniform(case, middle))).converged:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def uniform(case: Case, scale: float) -> np.ndarray:
+    return np.full(len(case.network.parts), scale)
+
+
+@cache
+def ramp(name: str) -> list[tuple[float, Solution]]:
+    """What runpp says along a ramp of the load through the nose, and back."""
+    case = CASES[name]()
+    flow, top = RunppPowerFlow(case.network), nose(CASES[name]())
+    scales = [top * share for share in (0.5, 0.8, 0.9, 0.97, 0.99, 1.005, 1.02, 1.1, 1.4, 0.95, 3.0, 0.5)]
+    return [(s, solve(flow, case, case.network.positions, (*nothing_of(case), uniform(case, s)))) for s in scales]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_converges_where_runpp_does_and_recovers(name: str, backend: Callable[[CoupledNetwork], PowerFlow]) -> None:
+    case = CASES[name]()
+    flow = backend(case.network)
+    for scale, expected in ramp(name):
+        found = solve(flow, case, case.network.positions, (*nothing_of(case), uniform(case, scale)))
+        assert_same(found, expected, (name, scale))
+    flags = [expected.converged for _, expected in ramp(name)]
+    assert flags == [True] * 5 + [False] * 4 + [True, False, True]
+    assert flow.rebuilds == 1
+
+
+def test_every_method_is_tried() -> None:
+    said = {name: FastPowerFlow(CASES[name]().network).describe() for name in CASES}
+    assert said["case118"].startswith("Newton on kept arrays")
+    assert all(text.startswith("fixed point on dense") for name, text in said.items() if name not in ("case118",))
