@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from zgrid.devices import DEVICES, Control, Device, DeviceConfig, Effect, Market, device_class
+from zgrid.devices import DEVICES, AssetConfig, Clock, Control, Device, DeviceConfig, Effect, Market, device_class
 
 DT_H = 0.25
 STEPS, BATCH = 40, 8  # x devices of a suite: the number of random cases
@@ -34,12 +34,14 @@ class Case(NamedTuple):
 class DeviceContract:
     """Subclass it with a kind (built in, or module:Class) and several devices of that kind, as in a topology.
 
-    Each device may say what it promises by its parameters: ``p_max_mw``, ``s_rated_mva``.
+    Each device may say what it promises by its parameters: ``p_max_mw``, ``s_rated_mva``. ``place`` is where they are:
+    at a bus, at an element, or nowhere.
     """
 
     kind: ClassVar[str]
     devices: ClassVar[Sequence[dict[str, Any]]]
     costs_may_be_negative: ClassVar[bool] = False
+    place: ClassVar[dict[str, str]] = {"bus": "b"}
 
     @pytest.fixture
     def configs(self) -> list[Any]:
@@ -65,7 +67,7 @@ class DeviceContract:
     def test_kind_is_a_device_class_with_its_own_config(self) -> None:
         found = device_class(self.kind)
         assert issubclass(found, Device)
-        assert issubclass(found.Config, DeviceConfig)
+        assert issubclass(found.Config, AssetConfig)
         assert isinstance(found.COST, str)
 
     def test_config_refuses_an_unknown_key(self, configs: list[Any]) -> None:
@@ -75,15 +77,35 @@ class DeviceContract:
 
     def test_config_cannot_be_changed(self, configs: list[Any]) -> None:
         with pytest.raises(ValidationError):
-            configs[0].bus = "elsewhere"
+            configs[0].run = "inline"
 
     def test_config_survives_json(self, configs: list[Any]) -> None:
         for config in configs:
             assert type(config).model_validate_json(config.model_dump_json()) == config
 
-    def test_config_names_one_time_series_per_entry_of_the_kind(self, configs: list[Any]) -> None:
+    def test_config_gives_one_finite_column_per_time_series_of_the_kind(self, configs: list[Any]) -> None:
+        clock = Clock(3, 24, 1.0)
         for config in configs:
-            assert len(config.series()) == len(device_class(self.kind).SERIES)
+            given = config.columns(lambda source: np.full(clock.n_rows, 0.5), clock, np.random.default_rng(1))
+            assert len(given) == len(device_class(self.kind).SERIES)
+            assert all(column.shape == (clock.n_rows,) and np.isfinite(column).all() for column in given)
+
+    def test_config_gives_the_same_columns_again(self, configs: list[Any]) -> None:
+        clock = Clock(3, 24, 1.0)
+        for config in configs:
+            one, two = (
+                config.columns(lambda source: np.ones(clock.n_rows), clock, np.random.default_rng(1)) for _ in range(2)
+            )
+            assert [column.tobytes() for column in one] == [column.tobytes() for column in two]
+
+    def test_what_moves_the_network_has_its_position_in_the_state(self, ones: list[Device]) -> None:
+        for device in ones:
+            moves = device._configs[0].actuation() is not None
+            assert moves == (device.POSITION in device.STATE)
+
+    def test_it_measures_nothing_but_the_voltage(self, ones: list[Device]) -> None:
+        assert ones[0].MEASURES in ((), ("vm_pu",))
+        assert not ones[0].MEASURES or isinstance(ones[0]._configs[0], DeviceConfig)
 
     def test_controls_are_entries_of_the_setpoint_in_its_order(self, ones: list[Device]) -> None:
         for device in ones:
@@ -96,6 +118,12 @@ class DeviceContract:
                 assert math.isfinite(control.low)
                 assert math.isfinite(control.high)
                 assert control.low <= control.high
+
+    def test_controls_can_stay_idle(self, ones: list[Device]) -> None:
+        for device in ones:
+            for control in controls_of(device):
+                idle = control.scale(control.unscale(control.idle))
+                assert idle == pytest.approx(min(max(control.idle, control.low), control.high), abs=1e-12)
 
     def test_neutral_setpoint_has_the_length_of_the_setpoint(self, ones: list[Device]) -> None:
         assert len(ones[0].neutral()) == len(ones[0].SETPOINT)
@@ -143,6 +171,8 @@ class DeviceContract:
 
     def test_a_setpoint_that_is_met_is_no_violation(self, cases: list[Case]) -> None:
         for case in cases:
+            if case.device.SETPOINT[:2] != ("p_mw", "q_mvar"):
+                return
             met = case.setpoint[0] == case.effect[0] and case.setpoint[1] == case.effect[1]
             assert not met or case.effect[3] == 0.0, case
 
@@ -165,7 +195,7 @@ class DeviceContract:
         pairs = []
         for _ in range(STEPS):
             setpoints = [[random_setpoint(rng, device) for device in ones] for _ in range(BATCH)]
-            series = [[tuple(rng.uniform(-0.2, 1.3, len(many.SERIES))) for _ in ones] for _ in range(BATCH)]
+            series = [[random_series(rng, many) for _ in ones] for _ in range(BATCH)]
             if negative_zeros:
                 setpoints = [[tuple(-0.0 if x == 0.0 else x for x in one) for one in row] for row in setpoints]
                 series = [[tuple(-0.0 if x < 0.0 else x for x in one) for one in row] for row in series]
@@ -204,7 +234,8 @@ class DeviceContract:
         rng = np.random.default_rng(4)
         states: tuple[Any, ...] = many.initial()
         for k in range(30):
-            series = tuple(rng.uniform(0.0, 1.0, len(ones)) for _ in many.SERIES)
+            series = columns([[random_series(rng, many) for _ in ones]])
+            series = tuple(x[0] for x in series)
             market = Market((-20.0, 0.0, 30.0, 60.0, 200.0)[k % 5], 20.0, 60.0)
             wanted = many.respond(states, series, market)
             for row, device in enumerate(ones):
@@ -218,7 +249,7 @@ class DeviceContract:
 @cache
 def _configs(suite: type[DeviceContract]) -> tuple[Any, ...]:
     config = device_class(suite.kind).Config
-    return tuple(config.model_validate({"kind": suite.kind, "bus": "b", **device}) for device in suite.devices)
+    return tuple(config.model_validate({"kind": suite.kind, **suite.place, **device}) for device in suite.devices)
 
 
 @cache
@@ -232,7 +263,7 @@ def _random_walks(suite: type[DeviceContract]) -> list[Case]:
             state = device.initial()
             for _ in range(STEPS):
                 setpoint = random_setpoint(rng, device)
-                series = floats(rng.choice([0.0, 1.0, *rng.uniform(-0.2, 1.3, 6)], len(device.SERIES)))
+                series = random_series(rng, device)
                 following, effect = device.step(state, setpoint, series)
                 walked.append(Case(device, state, setpoint, series, following, tuple(effect)))
                 state = following
@@ -251,6 +282,13 @@ def random_setpoint(rng: np.random.Generator, device: Device) -> Row:
         value = rng.uniform(low, high) if rng.random() < 0.6 else rng.choice([low, high, 0.0, low - 0.3, high + 0.3])
         values[device.SETPOINT.index(control.name)] = control.scale(rng.uniform(-1, 1)) if control.levels else value
     return floats(values)
+
+
+def random_series(rng: np.random.Generator, device: Device) -> Row:
+    """Time series around 0 to 1, and voltages from dead to high."""
+    series = rng.choice([0.0, 1.0, *rng.uniform(-0.2, 1.3, 6)], len(device.SERIES))
+    measured = rng.choice([0.0, 1.0, *rng.uniform(0.85, 1.15, 6)], len(device.MEASURES))
+    return floats((*series, *measured))
 
 
 def floats(values: Sequence[float]) -> Row:
@@ -323,6 +361,104 @@ class TestLoad(DeviceContract):
         {"demand": 0.4, "p_mw": 0.0},
         {"demand": 1.0, "p_mw": 1.0, "scale": 0.0},
     )
+
+
+class TestSmartRenewable(DeviceContract):
+    kind = "smart_renewable"
+    devices = (
+        {"availability": "solar", "p_max_mw": 0.3, "s_rated_mva": 0.33, "control_mode": "volt_var"},
+        {
+            "availability": "solar",
+            "p_max_mw": 0.3,
+            "s_rated_mva": 0.3,
+            "control_mode": "volt_var_watt",
+            "response": 1.0,
+        },
+        {"availability": 0.5, "p_max_mw": 1.3, "s_rated_mva": 1.5, "q_control": True, "control_mode": "volt_watt"},
+        {"availability": "solar", "p_max_mw": 0.1, "s_rated_mva": 0.7, "q_control": True, "curtailment_cost": 0.1},
+    )
+
+
+class TestSmartStorage(DeviceContract):
+    kind = "smart_storage"
+    devices = tuple(
+        {**TestStorage.devices[0], "q_control": True, "control_mode": mode}
+        for mode in ("none", "volt_var", "volt_watt", "volt_var_watt")
+    )
+
+
+class TestGridTie(DeviceContract):
+    kind = "grid_tie"
+    costs_may_be_negative = True
+    devices = (
+        {"import_limit_mw": 0.5, "export_limit_mw": 0.3, "s_rated_mva": 0.6, "price": "price"},
+        {"import_limit_mw": 0.5, "export_limit_mw": 0.0, "s_rated_mva": 0.5, "price": 40.0, "q_control": True},
+        {"import_limit_mw": 0.0, "export_limit_mw": 0.3, "s_rated_mva": 0.4, "price": "price", "sell_discount": 0.0},
+        {"import_limit_mw": 1.0, "export_limit_mw": 1.0, "s_rated_mva": 1.0, "price": 3, "sell_discount": 0.9,
+         "q_control": True},
+    )  # fmt: skip
+
+
+class TestFlexibleLoad(DeviceContract):
+    kind = "flexible_load"
+    _shifts: ClassVar[dict[str, float]] = {"shift_max_mw": 0.2, "backlog_max_mwh": 0.15, "recover_h": 2.0}
+    devices = (
+        {"demand": "load_1", "p_mw": 0.3, "q_mvar": 0.1, "shed_max": 0.4, "shed_cost": 100.0},
+        {"demand": "load_1", "p_mw": 0.3, "power_factor": 0.9, "waiting_cost": 1.0, **_shifts},
+        {"demand": 0.7, "p_mw": 0.5, "q_mvar": -0.1, "shed_max": 1.0, "shift_cost": 3.0, **_shifts},
+        {"demand": 0.7, "p_mw": 0.5, "shed_max": 0.2, **_shifts, "recover_h": 0.1},
+    )
+
+
+class TestEvCharger(DeviceContract):
+    kind = "ev_charger"
+    devices = (
+        {"p_max_mw": 0.011},
+        {"p_max_mw": 0.15, "eta": 0.9, "energy_mwh": {"mean": 0.3, "std": 0.1}, "missed_cost": 900.0},
+        {"p_max_mw": 0.4, "eta": 1.0, "days_with_car": 0.3, "seed": 7},
+        {"p_max_mw": 1.0, "arrival_h": {"mean": 8.0}, "stay_h": {"mean": 9.0}},
+    )
+
+    def test_respond_gives_a_setpoint_that_step_takes_without_violation(self, cases: list[Case]) -> None:
+        """What a car leaves without is a violation that no setpoint of the last step can mend: up to that, none."""
+        for case in cases:
+            wanted = case.device.respond(case.state, case.series, Market(30.0, 20.0, 60.0))
+            _, effect = case.device.step(case.state, wanted, case.series)
+            _, most = case.device.step(case.state, (-9.0,), case.series)
+            assert effect == most
+
+
+class TestCapacitor(DeviceContract):
+    kind = "capacitor"
+    devices = (
+        {"q_mvar_per_step": 0.1, "steps": 1},
+        {"q_mvar_per_step": 0.05, "steps": 4, "step_init": 2, "switching_cost": 1.0},
+        {"q_mvar_per_step": 0.05, "steps": 8, "max_moves": 2, "switching_cost": 0.5},
+        {"q_mvar_per_step": 0.05, "steps": 33, "max_moves": 1},
+    )
+
+
+class TestTapChanger(DeviceContract):
+    kind = "tap_changer"
+    place: ClassVar[dict[str, str]] = {"element": "Substation"}
+    devices = (
+        {"tap_min": -2, "tap_max": 2, "tap_init": 0},
+        {"tap_min": -16, "tap_max": 16, "tap_init": -3, "max_moves": 3, "tap_cost": 1.5},
+        {"tap_min": 0, "tap_max": 1, "tap_init": 1},
+        {"tap_min": -8, "tap_max": -2, "tap_init": -2, "max_moves": 99},
+    )
+
+
+class TestSwitch(DeviceContract):
+    kind = "switch"
+    place: ClassVar[dict[str, str]] = {"element": "Switch 671-692"}
+    devices = tuple({"closed_init": k % 2 == 0, "switching_cost": float(k)} for k in range(4))
+
+
+class TestPccBreaker(DeviceContract):
+    kind = "pcc_breaker"
+    place: ClassVar[dict[str, str]] = {}
+    devices = tuple({"closed_init": k != 1, "switching_cost": 2.0, "min_open_h": 0.3 * k} for k in range(4))
 
 
 class FuelCellConfig(DeviceConfig):

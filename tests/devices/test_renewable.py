@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from zgrid.devices import Effect, Market
+from zgrid.devices import Control, Effect, Market
 from zgrid.devices.renewable import Renewable, RenewableConfig
 
 
@@ -96,8 +96,6 @@ def test_a_config_that_cannot_be_is_refused(parameters: dict[str, Any], text: st
 
 
 def test_reactive_power_is_a_control_only_where_the_config_says_so() -> None:
-    assert [tuple(control) for control in Renewable.controls(config())] == [("p_mw", 0.0, 0.3, 0)]
-    assert [tuple(control) for control in Renewable.controls(config(q_control=True))] == [
-        ("p_mw", 0.0, 0.3, 0),
-        ("q_mvar", -0.5, 0.5, 0),
-    ]
+    p, q = Control("p_mw", 0.0, 0.3), Control("q_mvar", -0.5, 0.5)
+    assert Renewable.controls(config()) == (p,)
+    assert Renewable.controls(config(q_control=True)) == (p, q)

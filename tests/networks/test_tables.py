@@ -50,6 +50,8 @@ def test_names_are_those_of_the_built_net(nets: dict[str, Any], kind: str) -> No
     assert names.lines == tuple(net.line.name)
     assert names.trafos == tuple(net.trafo.name)
     assert names.kv == tuple(net.bus.vn_kv)
+    assert names.switches == tuple(net.switch.name)
+    assert names.shunts == tuple(net.shunt.name)
     assert names.source_bus == net.bus.name[net.ext_grid.bus.iloc[0]]
     adjustable = net.trafo[net.trafo.tap_side == "lv"]
     assert names.taps == {

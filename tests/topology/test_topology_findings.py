@@ -111,10 +111,10 @@ def test_an_unknown_kind_is_told_with_the_nearest_known_one(key: str, value: Any
 @pytest.mark.parametrize(
     ("key", "value", "path", "words"),
     [
-        (DG_1, {"bus": "675"}, f"{DG_1}.kind", "missing; one of generator, load, renewable, storage"),
+        (DG_1, {"bus": "675"}, f"{DG_1}.kind", "missing; one of capacitor, ev_charger, flexible_load, generator"),
         (DG_1, None, f"{DG_1}.kind", "missing"),
         (DG_1, 5, f"{DG_1}.kind", "missing"),
-        (f"{DG_1}.kind", 5, f"{DG_1}.kind", "one of generator"),
+        (f"{DG_1}.kind", 5, f"{DG_1}.kind", "one of capacitor"),
         ("policy", 5, "policy.kind", "missing; one of idle, random, rule_based"),
         ("vertical", ["setpoint"], "vertical.kind", "missing; one of setpoint"),
         (f"{DG_1}.kind", "no_such_package:Thing", f"{DG_1}.kind", "no module 'no_such_package'"),
@@ -282,6 +282,77 @@ def test_episodes_longer_than_any_run_of_test_days_are_told() -> None:
     found = the_finding(topology)
     assert found.path == "profiles"
     assert "8 days" in found.message
+
+
+TAPS = {"kind": "tap_changer", "element": "Substation", "tap_min": -2, "tap_max": 2, "tap_init": 0}
+SWITCH = {"kind": "switch", "element": "Switch 671-692"}
+
+
+class TestMoving:
+    """Devices that move the network."""
+
+    def findings(self, **devices: Any) -> list[Finding]:
+        topology = small_topology()
+        topology["grids"]["mg_1"]["devices"] |= devices
+        return findings(topology)
+
+    def test_what_is_there_may_be_moved(self) -> None:
+        capacitor = {"kind": "capacitor", "bus": "675", "q_mvar_per_step": 0.1, "steps": 3}
+        assert self.findings(oltc=TAPS, sw=SWITCH, pcc={"kind": "pcc_breaker"}, cap_1=capacitor, cap_2=capacitor) == []
+
+    @pytest.mark.parametrize(
+        ("device", "words"),
+        [
+            (TAPS | {"element": "Substatoin"}, "unknown tap changer 'Substatoin'; there is Substation"),
+            (TAPS | {"element": "Transformer 1"}, "unknown tap changer 'Transformer 1'; there is Substation"),
+            (SWITCH | {"element": "Switch 1"}, "unknown switch 'Switch 1'; there is Switch 671-692"),
+        ],
+    )
+    def test_an_unknown_element_is_told_with_the_known_ones(self, device: dict[str, Any], words: str) -> None:
+        assert self.findings(one=device) == [("grids.mg_1.devices.one.element", words)]
+
+    def test_a_network_without_such_elements_is_told(self) -> None:
+        topology = put(small_topology(), f"{MG_1}.network", "ieee34")
+        topology["grids"]["mg_1"]["devices"] = {"one": SWITCH}
+        assert the_finding(topology).message == "unknown switch 'Switch 671-692'; there is none"
+
+    @pytest.mark.parametrize(("key", "value"), [("tap_min", -3), ("tap_max", 16)])
+    def test_a_range_beyond_that_of_the_transformer_is_told(self, key: str, value: int) -> None:
+        found = self.findings(oltc=TAPS | {key: value})
+        assert found == [(f"grids.mg_1.devices.oltc.{key}", f"expected -2 to 2, got {value}")]
+
+    @pytest.mark.parametrize(
+        ("device", "what"),
+        [(TAPS, "tap Substation"), (SWITCH, "switch Switch 671-692"), ({"kind": "pcc_breaker"}, "pcc")],
+    )
+    def test_two_that_move_the_same_are_told(self, device: dict[str, Any], what: str) -> None:
+        assert self.findings(one=device, two=device) == [("grids.mg_1.devices.two", f"one moves the same {what}")]
+
+    def test_a_tap_that_begins_in_two_places_is_told(self) -> None:
+        topology = put(small_topology(), f"{MG_1}.network.taps", {"Substation": 1})
+        topology["grids"]["mg_1"]["devices"]["oltc"] = TAPS
+        assert the_finding(topology) == (f"{MG_1}.network.taps.Substation", "oltc moves it from its tap_init on")
+
+    @pytest.mark.parametrize("key", ["bus", "place"])
+    def test_what_is_at_no_bus_has_no_bus(self, key: str) -> None:
+        assert self.findings(pcc={"kind": "pcc_breaker", key: "650"}) == [(f"{MG_1}.devices.pcc.{key}", "unknown key")]
+
+    @pytest.mark.parametrize("unit", [None, "dg_9"])
+    def test_a_forming_unit_that_is_not_there_is_told_with_those_at_a_bus(self, unit: str | None) -> None:
+        topology = put(small_topology(), f"{MG_1}.islanding", "grid_forming")
+        topology["grids"]["mg_1"] |= {"forming_unit": unit}
+        topology["grids"]["mg_1"]["devices"]["pcc"] = {"kind": "pcc_breaker"}
+        assert the_finding(topology) == (f"{MG_1}.forming_unit", f"expected one of dg_1, pv_1, ess_1, got {unit!r}")
+
+    def test_a_forming_unit_at_no_bus_is_told(self) -> None:
+        topology = put(small_topology(), f"{MG_1}.islanding", "grid_forming")
+        topology["grids"]["mg_1"] |= {"forming_unit": "pcc"}
+        topology["grids"]["mg_1"]["devices"]["pcc"] = {"kind": "pcc_breaker"}
+        assert the_finding(topology) == (f"{MG_1}.forming_unit", "pcc is at no bus")
+
+    def test_a_forming_unit_without_islanding_is_told(self) -> None:
+        found = the_finding(put(small_topology(), f"{MG_1}.forming_unit", "dg_1"))
+        assert found == (f"{MG_1}.forming_unit", "without islanding: grid_forming there is none")
 
 
 class TestNeighbours:

@@ -13,7 +13,31 @@ from zgrid.devices import DEVICES, device_class
 from zgrid.topology import Topology, load
 
 LOAD = {"kind": "load", "bus": "675", "demand": "load_1", "p_mw": 0.1}
-DEVICES_BY_KIND = {"generator": GENERATOR, "renewable": RENEWABLE, "storage": STORAGE, "load": LOAD}
+DEVICES_BY_KIND = {
+    "capacitor": {"kind": "capacitor", "bus": "675", "q_mvar_per_step": 0.1, "steps": 4},
+    "ev_charger": {"kind": "ev_charger", "bus": "675", "p_max_mw": 0.01},
+    "flexible_load": {**LOAD, "kind": "flexible_load", "shift_max_mw": 0.1, "backlog_max_mwh": 0.2},
+    "generator": GENERATOR,
+    "grid_tie": {
+        "kind": "grid_tie", "bus": "675", "import_limit_mw": 0.1, "export_limit_mw": 0.1, "s_rated_mva": 0.2,
+        "price": "price",
+    },
+    "load": LOAD,
+    "pcc_breaker": {"kind": "pcc_breaker"},
+    "renewable": RENEWABLE,
+    "smart_renewable": {**RENEWABLE, "kind": "smart_renewable"},
+    "smart_storage": {**STORAGE, "kind": "smart_storage"},
+    "storage": STORAGE,
+    "switch": {"kind": "switch", "element": "Switch 671-692"},
+    "tap_changer": {
+        "kind": "tap_changer", "element": "Substation", "tap_min": -1, "tap_max": 2, "tap_init": 0,
+    },
+}  # fmt: skip
+CONTACT = {"closed_init": False, "switching_cost": 1.0}
+LOCAL_CONTROL = {
+    "control_mode": "volt_var", "response": 0.4, "volt_var": [[0.9, 0.4], [0.98, 0.0], [1.02, 0.0], [1.08, -0.4]],
+    "volt_watt": [[1.05, 1.0], [1.1, 0.1]],
+}  # fmt: skip
 CHANGES: dict[str, dict[str, Any]] = {
     "generator": {
         "bus": "652", "p_min_mw": 0.1, "p_max_mw": 0.61, "s_rated_mva": 1.1, "q_control": False, "q_min_mvar": -0.2,
@@ -30,14 +54,38 @@ CHANGES: dict[str, dict[str, Any]] = {
         "soc_init": 0.6, "eta_charge": 0.96, "eta_discharge": 0.96, "wear_cost": 1.0, "q_control": True,
     },
     "load": {"bus": "652", "demand": "load_2", "p_mw": 0.2, "q_mvar": 0.1, "scale": 2.0},
+    "capacitor": {
+        "bus": "652", "q_mvar_per_step": 0.2, "steps": 3, "step_init": 1, "switching_cost": 1.0, "max_moves": 1,
+        "vm_min_pu": 0.96, "vm_max_pu": 1.04,
+    },
+    "ev_charger": {
+        "bus": "652", "p_max_mw": 0.02, "eta": 0.9, "seed": 1, "days_with_car": 0.5, "arrival_h": {"mean": 8.0},
+        "stay_h": {"mean": 8.0}, "energy_mwh": {"mean": 0.05}, "missed_cost": 1.0,
+    },
+    "flexible_load": {
+        "bus": "652", "demand": "load_2", "p_mw": 0.2, "q_mvar": 0.1, "power_factor": 0.9, "shed_max": 0.1,
+        "shed_cost": 1.0, "shift_max_mw": 0.2, "backlog_max_mwh": 0.1, "recover_h": 2.0, "shift_cost": 1.0,
+        "waiting_cost": 1.0,
+    },
+    "grid_tie": {
+        "bus": "652", "import_limit_mw": 0.2, "export_limit_mw": 0.2, "s_rated_mva": 0.3, "price": 30.0,
+        "sell_discount": 0.9, "q_control": True,
+    },
+    "switch": {"element": "Switch 1", **CONTACT},
+    "pcc_breaker": {"min_open_h": 1.0, **CONTACT},
+    "tap_changer": {
+        "element": "Regulator", "tap_min": -2, "tap_max": 1, "tap_init": 1, "tap_cost": 1.0, "max_moves": 2,
+    },
 }  # fmt: skip
+CHANGES["smart_renewable"] = {**CHANGES["renewable"], **LOCAL_CONTROL}
+CHANGES["smart_storage"] = {**CHANGES["storage"], **LOCAL_CONTROL}
 
 
 def with_device(device: dict[str, Any]) -> Topology:
-    """The small topology and one more device."""
+    """The small topology and one more device, which may name what its network does not have."""
     content = small_topology()
     content["grids"]["mg_1"]["devices"]["extra_1"] = device
-    return load(content)
+    return load(content, checked=False)
 
 
 def base_of(kind: str, parameter: str) -> dict[str, Any]:

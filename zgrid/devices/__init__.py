@@ -38,10 +38,19 @@ __all__ = [
 ]
 
 DEVICES = {
+    "capacitor": "zgrid.devices.capacitor:Capacitor",
+    "ev_charger": "zgrid.devices.ev_charger:EvCharger",
+    "flexible_load": "zgrid.devices.flexible_load:FlexibleLoad",
     "generator": "zgrid.devices.generator:Generator",
+    "grid_tie": "zgrid.devices.grid_tie:GridTie",
     "load": "zgrid.devices.load:Load",
+    "pcc_breaker": "zgrid.devices.switch:PccBreaker",
     "renewable": "zgrid.devices.renewable:Renewable",
+    "smart_renewable": "zgrid.devices.renewable:SmartRenewable",
+    "smart_storage": "zgrid.devices.storage:SmartStorage",
     "storage": "zgrid.devices.storage:Storage",
+    "switch": "zgrid.devices.switch:Switch",
+    "tap_changer": "zgrid.devices.tap_changer:TapChanger",
 }
 
 

@@ -100,12 +100,16 @@ class ElementConfig(AssetConfig):
 
 
 class Control(NamedTuple):
-    """One entry of a device's action, scaled from [-1, 1] to [low, high]; ``levels`` > 0: to as many equal steps."""
+    """One entry of a device's action, scaled from [-1, 1] to [low, high]; ``levels`` > 0: to as many equal steps.
+
+    ``idle`` is the value that leaves things as they are: no power, and a breaker, a tap or a step where it begins.
+    """
 
     name: str
     low: float
     high: float
     levels: int = 0
+    idle: float = 0.0
 
     def scale(self, action: float) -> float:
         """The setpoint entry for an action, which is clipped to [-1, 1]; discrete ones fall into equal bins."""

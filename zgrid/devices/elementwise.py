@@ -29,6 +29,18 @@ class Elementwise(NamedTuple):
     sqrt: Callable[[Value], Value]
 
 
+_TO_WHOLE = 2.0**52 + 2.0**51
+
+
+def nearest(value: Value) -> Value:
+    """The nearest whole number, of two equally near the even one; for values within +-2**51.
+
+    Doubles from 2**52 to 2**53 are exactly the whole numbers there, so the addition rounds as IEEE 754 says and the
+    subtraction is exact: the same bits for floats and arrays, which ``round`` and ``numpy.rint`` only promise apart.
+    """
+    return (value + _TO_WHOLE) - _TO_WHOLE
+
+
 def _minimum(a: float, b: float) -> float:
     return a if a < b else b
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from zgrid.devices.base import Control, Device, DeviceConfig, Effect, Market, SeriesSource
 from zgrid.devices.elementwise import Value
+from zgrid.devices.inverter import InverterConfig, LocalControl
 
 
 class RenewableConfig(DeviceConfig):
@@ -43,7 +44,7 @@ class Renewable(Device):
     """
 
     Config: ClassVar[type[DeviceConfig]] = RenewableConfig
-    STATE = ("available_mw",)
+    STATE: ClassVar[tuple[str, ...]] = ("available_mw",)
     SERIES = ("availability",)
     COST = "curtailment_cost"
 
@@ -81,3 +82,43 @@ class Renewable(Device):
     def _available(self, availability: Value) -> Value:
         share = self.m.where(self.ignores_weather > 0.0, 1.0, self.m.clip(availability, 0.0, 1.0))
         return share * self.p_max
+
+
+class SmartRenewableConfig(InverterConfig, RenewableConfig):
+    """Parameters of a plant whose inverter answers to the voltage at its bus."""
+
+
+class SmartRenewable(Renewable):
+    """A :class:`Renewable` with the local voltage control of :mod:`zgrid.devices.inverter`.
+
+    - Volt-watt: the power fed in is at most limit p_max, where the limit follows its curve; the rest is curtailed.
+    - Volt-var: the reactive power follows its curve, within what the active power leaves of the circle; no action.
+    - Neither is a violation. With ``control_mode: none`` it does what a :class:`Renewable` does.
+    """
+
+    Config: ClassVar[type[DeviceConfig]] = SmartRenewableConfig
+    STATE = ("available_mw", "q_mvar", "p_limit_pu")
+    MEASURES = ("vm_pu",)
+
+    def __init__(self, configs: Any, dt_h: float, m: Any) -> None:
+        super().__init__(configs, dt_h, m)
+        self.local = LocalControl.of(m, self._parameter)
+
+    @classmethod
+    def controls(cls, config: Any) -> tuple[Control, ...]:
+        controls = super().controls(config)
+        return controls[:1] if config.sets_q else controls
+
+    def initial(self) -> tuple[Value, ...]:
+        return self.p_max * 0.0, self.p_max * 0.0, self.p_max * 0.0 + 1.0
+
+    def step(
+        self, state: tuple[Value, ...], setpoint: tuple[Value, ...], series: tuple[Value, ...]
+    ) -> tuple[tuple[Value, ...], Effect]:
+        m, vm_pu = self.m, series[-1]
+        limit = self.local.p_limit_pu(state[2], vm_pu)
+        p = m.clip(m.minimum(setpoint[0], limit * self.p_max), 0.0, self._available(series[0]))
+        q_limit = self._circle(self.s_rated, p)
+        q = self.local.within(self.local.q_mvar(state[1], vm_pu, self.s_rated, setpoint[1]), q_limit)
+        (available,), effect = super().step(state, (p, q), series)
+        return (available, effect.q_mvar, limit + 0.0), effect

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from zgrid.devices.base import Control, Device, DeviceConfig, Effect, Market
 from zgrid.devices.elementwise import Value
+from zgrid.devices.inverter import InverterConfig, LocalControl, Point
 
 
 class StorageConfig(DeviceConfig):
@@ -47,7 +48,7 @@ class Storage(Device):
     """
 
     Config: ClassVar[type[DeviceConfig]] = StorageConfig
-    STATE = ("soc",)
+    STATE: ClassVar[tuple[str, ...]] = ("soc",)
     COST = "wear_cost"
 
     def __init__(self, configs: Any, dt_h: float, m: Any) -> None:
@@ -74,10 +75,8 @@ class Storage(Device):
         self, state: tuple[Value, ...], setpoint: tuple[Value, ...], series: tuple[Value, ...]
     ) -> tuple[tuple[Value, ...], Effect]:
         m, dt, soc = self.m, self.dt_h, state[0]
-        most_out = m.maximum(soc - self.soc_min, 0.0) * self.capacity * self.eta_discharge / dt
-        most_in = m.maximum(self.soc_max - soc, 0.0) * self.capacity / (self.eta_charge * dt)
         asked = self.m.clip(setpoint[0], -self.p_max, self.p_max)
-        p = self.m.clip(asked, -most_in, most_out)
+        p = self._feasible(soc, asked)
         out, into = m.maximum(p, 0.0), m.maximum(-p, 0.0)
         change = (into * self.eta_charge - out / self.eta_discharge) * dt / self.capacity
         soc = self.m.clip(soc + change, self.soc_min, self.soc_max)
@@ -92,6 +91,58 @@ class Storage(Device):
         taken = 1.0 / (self.eta_charge * self.eta_discharge)  # MWh bought per MWh sold; both wear
         pays = m.where(market.high > market.low * taken + self.wear_cost * (1.0 + taken), self.p_max, 0.0)
         p = m.where(market.price >= market.high, pays, m.where(market.price <= market.low, -pays, 0.0))
-        most_out = m.maximum(state[0] - self.soc_min, 0.0) * self.capacity * self.eta_discharge / self.dt_h
-        most_in = m.maximum(self.soc_max - state[0], 0.0) * self.capacity / (self.eta_charge * self.dt_h)
-        return self.m.clip(p, -most_in, most_out), p * 0.0
+        return self._feasible(state[0], p), p * 0.0
+
+    def _feasible(self, soc: Value, p_mw: Value) -> Value:
+        """The power, cut so that a step keeps the state of charge in its band, MW."""
+        m, dt = self.m, self.dt_h
+        most_out = m.maximum(soc - self.soc_min, 0.0) * self.capacity * self.eta_discharge / dt
+        most_in = m.maximum(self.soc_max - soc, 0.0) * self.capacity / (self.eta_charge * dt)
+        return m.clip(p_mw, -most_in, most_out)
+
+
+class SmartStorageConfig(InverterConfig, StorageConfig):
+    """Parameters of a battery whose inverter answers to the voltage at its bus.
+
+    Where a unit can take power too, category B lets volt-watt go down to nothing.
+    """
+
+    volt_watt: tuple[Point, Point] = Field(
+        ((1.06, 1.0), (1.1, 0.0)), description="most discharging power over voltage: (pu, pu of p_max_mw) points"
+    )
+
+
+class SmartStorage(Storage):
+    """A :class:`Storage` with the local voltage control of :mod:`zgrid.devices.inverter`.
+
+    - Volt-watt: the battery discharges with at most limit p_max, where the limit follows its curve; it may charge.
+    - Volt-var: the reactive power follows its curve, within what the active power leaves of the circle; no action.
+    - Neither is a violation. With ``control_mode: none`` it does what a :class:`Storage` does.
+    """
+
+    Config: ClassVar[type[DeviceConfig]] = SmartStorageConfig
+    STATE = ("soc", "q_mvar", "p_limit_pu")
+    MEASURES = ("vm_pu",)
+
+    def __init__(self, configs: Any, dt_h: float, m: Any) -> None:
+        super().__init__(configs, dt_h, m)
+        self.local = LocalControl.of(m, self._parameter)
+
+    @classmethod
+    def controls(cls, config: Any) -> tuple[Control, ...]:
+        controls = super().controls(config)
+        return controls[:1] if config.sets_q else controls
+
+    def initial(self) -> tuple[Value, ...]:
+        return self.soc_init, self.p_max * 0.0, self.p_max * 0.0 + 1.0
+
+    def step(
+        self, state: tuple[Value, ...], setpoint: tuple[Value, ...], series: tuple[Value, ...]
+    ) -> tuple[tuple[Value, ...], Effect]:
+        m, vm_pu = self.m, series[-1]
+        limit = self.local.p_limit_pu(state[2], vm_pu)
+        asked = m.minimum(m.clip(setpoint[0], -self.p_max, self.p_max), limit * self.p_max)
+        q_limit = self._circle(self.s_rated, self._feasible(state[0], asked))
+        q = self.local.within(self.local.q_mvar(state[1], vm_pu, self.s_rated, setpoint[1]), q_limit)
+        (soc,), effect = super().step(state, (asked, q), series)
+        return (soc, effect.q_mvar, limit + 0.0), effect

@@ -93,7 +93,14 @@ def read_names(source: str, net: Any) -> Names:
         if side in ("hv", "lv") and low == low and high == high  # NaN: it cannot be moved
     }
     return Names(
-        buses[net.ext_grid.bus.iloc[0]], named["bus"], named["line"], named["trafo"], taps, tuple(net.bus.vn_kv)
+        buses[net.ext_grid.bus.iloc[0]],
+        named["bus"],
+        named["line"],
+        named["trafo"],
+        taps,
+        tuple(net.bus.vn_kv),
+        element_names(net, "switch"),
+        element_names(net, "shunt"),
     )
 
 

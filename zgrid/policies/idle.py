@@ -1,4 +1,4 @@
-"""Policy ``idle``: generate nothing, store nothing, curtail everything."""
+"""Policy ``idle``: generate nothing, store nothing, curtail everything, switch nothing."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ class IdleConfig(PolicyConfig):
 
 
 class Idle(Policy):
-    """Every control as near to 0 as its limits allow: no power, no reactive power, units off."""
+    """Every control as near to its ``idle`` as its limits allow: no power, no reactive power, units off, and breakers,
+    taps and steps where they begin.
+    """
 
     Config: ClassVar[type[PolicyConfig]] = IdleConfig
 
     def __init__(self, config: Any, actors: Sequence[Actor]) -> None:
         super().__init__(config, actors)
-        self._action = tuple(control.unscale(0.0) for actor in self.actors for control in actor.controls)
+        self._action = tuple(control.unscale(control.idle) for actor in self.actors for control in actor.controls)
 
     def reset(self, seed: Sequence[int]) -> None:
         """Nothing to forget."""

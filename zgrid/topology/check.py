@@ -152,12 +152,16 @@ def _check_place(path: str, device: AssetConfig, names: Names) -> Iterator[Findi
     if isinstance(device, DeviceConfig) and device.bus not in names.buses:
         yield Finding(f"{path}.bus", _unknown("bus", device.bus, names.buses))
     move = device.actuation()
-    if move is None:
+    known = {
+        "tap": ("tap changer", tuple(names.taps)),
+        "switch": ("switch", names.switches),
+        "shunt": ("shunt", names.shunts),
+    }
+    if move is None or move.kind not in known:
         return
-    known = {"tap": tuple(names.taps), "switch": names.switches, "shunt": names.shunts}.get(move.kind)
-    if known is not None and move.element not in known:
-        what = {"tap": "tap changer", "switch": "switch", "shunt": "shunt"}[move.kind]
-        yield Finding(f"{path}.element", _unknown(what, move.element, known))
+    what, elements = known[move.kind]
+    if move.element not in elements:
+        yield Finding(f"{path}.element", _unknown(what, move.element, elements))
     elif move.kind == "tap":
         yield from _check_tap_range(path, device, names.taps[move.element])
 
@@ -178,14 +182,15 @@ def _check_islanding(topology: Topology) -> Iterator[Finding]:
                 yield Finding(path, "without islanding: grid_forming there is none")
             continue
         unit = grid.devices.get(grid.forming_unit or "")
-        if grid.forming_unit is None or unit is None:
-            yield Finding(path, f"expected one of {', '.join(grid.devices)}, got {grid.forming_unit!r}")
+        if unit is None:
+            possible = [name for name, device in _settled(grid) if isinstance(device, DeviceConfig)]
+            yield Finding(path, f"expected one of {', '.join(possible)}, got {grid.forming_unit!r}")
         elif unit.kind != UNSETTLED and not isinstance(unit, DeviceConfig):
             yield Finding(path, f"{grid.forming_unit} is at no bus")
 
 
 def _check_moves(topology: Topology) -> Iterator[Finding]:
-    """No two devices may move the same element."""
+    """No two devices may move the same element, and nothing else may say where it begins."""
     for grid_id, grid in topology.grids.items():
         taken: dict[tuple[str, str], str] = {}
         for name, device in _settled(grid):
@@ -196,6 +201,8 @@ def _check_moves(topology: Topology) -> Iterator[Finding]:
             if key in taken:
                 yield Finding(f"grids.{grid_id}.devices.{name}", f"{taken[key]} moves the same {' '.join(key).strip()}")
             taken.setdefault(key, name)
+            if move.kind == "tap" and move.element in grid.network.taps:
+                yield Finding(f"grids.{grid_id}.network.taps.{move.element}", f"{name} moves it from its tap_init on")
 
 
 def _names(path: str, config: NetworkConfig) -> tuple[Names | None, list[Finding]]:
@@ -229,7 +236,7 @@ def _check_connection(
 
 
 def _unknown(what: str, name: str, known: tuple[str, ...]) -> str:
-    shown = ", ".join(known[:15]) + (", ..." if len(known) > 15 else "")
+    shown = (", ".join(known[:15]) or "none") + (", ..." if len(known) > 15 else "")
     return f"unknown {what} {name!r}; there is {shown}"
 
 
