@@ -65,7 +65,7 @@ TOPOLOGIES: dict[str, Any] = {
     "runpp": (small_topology(), {"power_flow.kind": "runpp"}),
     "diverging": (
         small_topology(),
-        {f"grids.mg_1.devices.ess_1.{key}": 15.0 for key in ("p_max_mw", "s_rated_mva", "capacity_mwh")},
+        {f"grids.mg_1.devices.ess_1.{key}": 40.0 for key in ("p_max_mw", "s_rated_mva", "capacity_mwh")},
     ),
 }
 
