@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import small_topology
+from devices.test_acting import all_kinds
 from gymnasium.vector import AutoresetMode
 
 import zgrid
@@ -62,6 +63,7 @@ TOPOLOGIES: dict[str, Any] = {
     "3mg": ("3mg", {}),
     "3mg_reference": ("3mg_reference", {}),
     "shared reward": ("3mg", {"share_reward": True, "spaces.pad": True}),
+    "all kinds": (all_kinds(), {}),
     "runpp": (small_topology(), {"power_flow.kind": "runpp"}),
     "diverging": (
         small_topology(),
