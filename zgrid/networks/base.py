@@ -47,6 +47,8 @@ class TableNetwork(Network):
             tuple(trafo.name for trafo in tables.trafos),
             {trafo.name: TapRange(trafo.tap.low, trafo.tap.high) for trafo in tables.trafos if trafo.tap is not None},
             tuple(bus.vn_kv for bus in tables.buses),
+            tuple(switch.name for switch in tables.switches),
+            tuple(shunt.name for shunt in tables.shunts),
         )
 
     def build(self) -> Any:

@@ -75,7 +75,7 @@ def read_names(source: str, net: Any) -> Names:
     """The names of a net's elements; where one has no name, its index.
 
     Raises:
-        NetworkError: names that are not unique, or not exactly one external grid.
+        NetworkError: names of buses, lines or transformers that are not unique, or not exactly one external grid.
     """
     if len(net.ext_grid) != 1:
         raise NetworkError(f"network {source!r}: expected exactly one external grid, found {len(net.ext_grid)}")
@@ -93,7 +93,14 @@ def read_names(source: str, net: Any) -> Names:
         if side in ("hv", "lv") and low == low and high == high  # NaN: it cannot be moved
     }
     return Names(
-        buses[net.ext_grid.bus.iloc[0]], named["bus"], named["line"], named["trafo"], taps, tuple(net.bus.vn_kv)
+        buses[net.ext_grid.bus.iloc[0]],
+        named["bus"],
+        named["line"],
+        named["trafo"],
+        taps,
+        tuple(net.bus.vn_kv),
+        distinct_names(net, "switch"),
+        distinct_names(net, "shunt"),
     )
 
 
@@ -104,6 +111,12 @@ def element_names(net: Any, table: str) -> tuple[str, ...]:
         name if isinstance(name, str) and name else str(index)
         for index, name in zip(frame.index, frame["name"], strict=True)
     )
+
+
+def distinct_names(net: Any, table: str) -> tuple[str, ...]:
+    """Names of a table's elements in row order; the index of every one where two would have the same name."""
+    names = element_names(net, table)
+    return names if len(set(names)) == len(names) else tuple(map(str, net[table].index))
 
 
 def read_json(path: Path) -> Any:
