@@ -148,6 +148,18 @@ def with_equal_names() -> Any:
     return net
 
 
+def with_switches() -> Any:
+    """Two switches of one name, a shunt with a name and one without."""
+    import pandapower as pp
+
+    net = two_buses()
+    for name in ("A", "A"):
+        pp.create_switch(net, 0, 0, "l", name=name)
+    for shunt in ("C", None):
+        pp.create_shunt(net, 1, -0.1, name=shunt)
+    return net
+
+
 def not_a_net() -> Any:
     return {"bus": []}
 
@@ -161,6 +173,16 @@ def test_a_plug_in_function_is_a_network() -> None:
     assert names.buses == ("S", "1")  # the index where there is no name
     assert (names.source_bus, names.lines, names.trafos, names.taps) == ("S", ("L",), (), {})
     assert len(find_network(plugin(two_buses)).build().load) == 1
+
+
+def test_switches_and_shunts_go_by_their_index_where_names_are_missing_or_repeated() -> None:
+    names = find_network(plugin(with_switches)).names()
+    assert (names.switches, names.shunts) == (("0", "1"), ("C", "1"))
+
+
+def test_names_of_switches_and_shunts_are_those_of_the_tables() -> None:
+    assert find_network("ieee13").names().switches == ("Switch 671-692",)
+    assert find_network("ieee34").names().shunts == ("SCB 1", "SCB 2")
 
 
 def test_a_json_file_of_pandapower_is_a_network(tmp_path: Any) -> None:

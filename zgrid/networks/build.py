@@ -75,7 +75,7 @@ def read_names(source: str, net: Any) -> Names:
     """The names of a net's elements; where one has no name, its index.
 
     Raises:
-        NetworkError: names that are not unique, or not exactly one external grid.
+        NetworkError: names of buses, lines or transformers that are not unique, or not exactly one external grid.
     """
     if len(net.ext_grid) != 1:
         raise NetworkError(f"network {source!r}: expected exactly one external grid, found {len(net.ext_grid)}")
@@ -99,8 +99,8 @@ def read_names(source: str, net: Any) -> Names:
         named["trafo"],
         taps,
         tuple(net.bus.vn_kv),
-        element_names(net, "switch"),
-        element_names(net, "shunt"),
+        distinct_names(net, "switch"),
+        distinct_names(net, "shunt"),
     )
 
 
@@ -111,6 +111,12 @@ def element_names(net: Any, table: str) -> tuple[str, ...]:
         name if isinstance(name, str) and name else str(index)
         for index, name in zip(frame.index, frame["name"], strict=True)
     )
+
+
+def distinct_names(net: Any, table: str) -> tuple[str, ...]:
+    """Names of a table's elements in row order; the index of every one where two would have the same name."""
+    names = element_names(net, table)
+    return names if len(set(names)) == len(names) else tuple(map(str, net[table].index))
 
 
 def read_json(path: Path) -> Any:

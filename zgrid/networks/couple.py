@@ -14,7 +14,7 @@ from pandapower import toolbox
 
 from zgrid.errors import NetworkError
 from zgrid.networks.base import Network
-from zgrid.networks.build import element_names
+from zgrid.networks.build import distinct_names, element_names
 
 FEEDER = "feeder"
 PCC = "PCC"
@@ -207,8 +207,8 @@ def _prepare(part: Part) -> Any:
     for table in {"bus", *(table for table, _ in toolbox.element_bus_tuples())}:
         net[table]["area"] = np.array([part.id] * len(net[table]), dtype=object)
     for table in ("bus", "line", "trafo", "load", "sgen", "switch", "shunt"):
-        frame = net[table]
-        frame["name"] = np.array([f"{part.id}.{name}" for name in element_names(net, table)], dtype=object)
+        names = (distinct_names if table in ("switch", "shunt") else element_names)(net, table)
+        net[table]["name"] = np.array([f"{part.id}.{name}" for name in names], dtype=object)
     if part.connect_at is not None:
         net.ext_grid["in_service"] = False
     return net
