@@ -84,6 +84,7 @@ NETWORKS = {
     "case33bw": "zgrid.networks.published:case33bw",
     "cigre_lv": "zgrid.networks.published:cigre_lv",
     "cigre_mv": "zgrid.networks.published:cigre_mv",
+    "ieee123": "zgrid.networks.ieee123:IEEE123",
     "ieee13": "zgrid.networks.ieee13:IEEE13",
     "ieee34": "zgrid.networks.ieee34:IEEE34",
 }
