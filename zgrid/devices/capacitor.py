@@ -1,4 +1,4 @@
-"""Shunt capacitor bank in equal steps, for reactive power and voltage."""
+"""Shunt banks in equal steps, for reactive power and voltage: a capacitor of one's own, or a bank of the network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from zgrid.devices.base import Actuation, AssetConfig, DeviceConfig, Market
+from zgrid.devices.base import Actuation, AssetConfig, DeviceConfig, ElementConfig, Market
 from zgrid.devices.elementwise import Value
 from zgrid.devices.positioned import UNLIMITED, Positioned, PositionedConfig, Travel
 
@@ -62,3 +62,34 @@ class Capacitor(Positioned):
         more = m.where(vm_pu < self.vm_min, m.where(vm_pu > 0.0, 1.0, 0.0), 0.0)
         less = m.where(vm_pu > self.vm_max, 1.0, 0.0)
         return (m.clip(state[0] + more - less, self.low, self.high),)
+
+
+class ShuntConfig(PositionedConfig, ElementConfig):
+    """Parameters of a bank that stands in the network already; ``element`` is a shunt."""
+
+    steps: int = Field(ge=1, description="steps that can be switched on; their reactive power is the network's")
+    step_init: int = Field(0, ge=0, description="steps that are on at reset")
+    switching_cost: float = Field(0.0, ge=0, description="$ per step switched on or off")
+    max_moves: int | None = Field(None, ge=1, description="most steps switched per time step; default: all")
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Self:
+        if self.step_init > self.steps:
+            raise ValueError(f"step_init {self.step_init} is above steps {self.steps}")
+        return self
+
+    def travel(self) -> Travel:
+        return Travel(0, self.steps, self.step_init, self.switching_cost, self.max_moves or UNLIMITED)
+
+    def actuation(self) -> Actuation:
+        return Actuation("shunt", self.element)
+
+
+class Shunt(Positioned):
+    """The steps that are on, moved as in :class:`~zgrid.devices.positioned.Positioned`."""
+
+    Config: ClassVar[type[AssetConfig]] = ShuntConfig
+    SETPOINT = ("step",)
+    STATE = ("step",)
+    POSITION = "step"
+    COST = "switching_cost"
