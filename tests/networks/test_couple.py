@@ -129,6 +129,34 @@ def test_taps_and_source_voltage_are_those_of_the_part() -> None:
     assert net.ext_grid.vm_pu[net.ext_grid.in_service].tolist() == [1.02]
 
 
+def test_parts_of_equal_and_other_networks_keep_their_order_and_their_settings() -> None:
+    """Equal networks in a row are built once and merged together; every part must still be as if it were alone."""
+    own = {"mg_1": ("822", -1, 1.01), "mg_2": ("848", 2, None), "mg_3": ("856", 0, 0.99), "mg_5": ("858", 1, None)}
+    parts = [feeder()]
+    for name, (bus, tap, vm_pu) in own.items():
+        parts.append(grid(name, bus, taps={"Substation": tap}, source_vm_pu=vm_pu))
+        if name == "mg_3":
+            parts.append(grid("mg_4", "860", plugin(with_shunt_behind_the_line)))
+    joint = couple(parts, [])
+    net, order = joint.net, [part.id for part in parts]
+    for table in ("bus", "line", "trafo", "load", "ext_grid"):
+        areas = [order.index(area) for area in net[table]["area"]]
+        assert areas == sorted(areas)
+        assert net[table].index.is_monotonic_increasing
+        assert net[table].index.is_unique
+    taps = dict(zip(net.trafo.name, net.trafo.tap_pos, strict=True))
+    sources = dict(zip(net.ext_grid.area, net.ext_grid.vm_pu, strict=True))
+    for name, (_, tap, vm_pu) in own.items():
+        assert taps[f"{name}.Substation"] == tap
+        assert sources[name] == (vm_pu or 1.0)
+        assert joint.load_p_mw[joint.load_part == order.index(name)].sum() == pytest.approx(3.899)
+    for table, ends in (("line", ("from_bus", "to_bus")), ("trafo", ("lv_bus",)), ("load", ("bus",))):
+        for end in ends:
+            here = net.bus["area"].loc[net[table][end]].to_numpy()
+            microgrid = (net[table]["area"] != "feeder").to_numpy()
+            assert (here[microgrid] == net[table]["area"].to_numpy()[microgrid]).all()
+
+
 def test_a_grid_may_stand_alone() -> None:
     alone = couple([grid("mg_1", None)], [Attachment("mg_1.dg_1", "mg_1", "675")])
     assert alone.parts == ("mg_1",)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from zgrid.errors import NetworkError, UnknownNameError
+from zgrid.networks.feeder import radial_feeder
 from zgrid.networks.tables import Names, NetworkTables, TapRange
 from zgrid.registry import resolve
 
 
 class Network(ABC):
     """An electrical network with one source, which becomes the PCC of a grid that hangs on a feeder."""
+
+    @property
+    def identity(self) -> object:
+        """Networks with an equal one build equal nets, so that one build serves them all."""
+        return self
 
     @abstractmethod
     def names(self) -> Names:
@@ -37,6 +44,10 @@ class TableNetwork(Network):
 
     def __init__(self, tables: NetworkTables) -> None:
         self.tables = tables
+
+    @property
+    def identity(self) -> object:
+        return self.tables
 
     def names(self) -> Names:
         tables = self.tables
@@ -62,6 +73,10 @@ class PandapowerNetwork(Network):
 
     def __init__(self, source: str, make: Callable[[], Any]) -> None:
         self._source, self._make = source, make
+
+    @property
+    def identity(self) -> object:
+        return self._source, self._make
 
     def names(self) -> Names:
         from zgrid.networks.build import read_names
@@ -90,8 +105,13 @@ NETWORKS = {
 }
 
 
+_FEEDER = re.compile(r"feeder_([1-9]\d{0,2}|1000)")
+
+
 def find_network(kind: str) -> Network:
     """The network of a kind: a built-in name, ``module:function`` that returns a pandapower net, or a JSON file of one.
+
+    ``feeder_<n>`` is a synthetic feeder with n connection buses, 1 to 1000 (feeder.py).
 
     Raises:
         UnknownNameError: none of these.
@@ -102,6 +122,8 @@ def find_network(kind: str) -> Network:
         if not path.is_file():
             raise NetworkError(f"network {kind!r}: no such file")
         return PandapowerNetwork(kind, lambda: _read_json(path))
+    if feeder := _FEEDER.fullmatch(kind):
+        return TableNetwork(radial_feeder(int(feeder[1])))
     found = resolve("network", kind, NETWORKS)
     if isinstance(found, NetworkTables):
         return TableNetwork(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from zgrid.networks.build import distinct_names, element_names
 FEEDER = "feeder"
 PCC = "PCC"
 _BRANCH_ENDS = {"line": ("from_bus", "to_bus"), "trafo": ("hv_bus", "lv_bus")}
+_ELEMENTS = frozenset({"bus", *(table for table, _ in toolbox.element_bus_tuples())})
 _METERED = ("line", "trafo", "load", "sgen", "ext_grid", "switch")
 """Tables whose elements at a PCC the import counts, or that take nothing there (switches at the end of a branch)."""
 
@@ -145,7 +147,9 @@ def couple(
     Raises:
         NetworkError: a part or device names something that is not there, or a PCC that cannot be metered.
     """
-    net = functools.reduce(_merge, map(_prepare, parts))
+    runs = [tuple(run) for _, run in itertools.groupby(parts, lambda part: part.network.identity)]
+    source_of = {part.id: bus for run in runs for part, bus in zip(run, _source_buses(run), strict=True)}
+    net = functools.reduce(_append, map(_prepare, runs))
     bus_of = dict(zip(net["bus"]["name"], net["bus"].index, strict=True))
     fused: dict[str, str] = {}
     breakers = {actuation.part for actuation in actuations if actuation.kind == "pcc"}
@@ -156,9 +160,9 @@ def couple(
         if part.connect_at in taken:
             raise NetworkError(f"{part.id}: another grid hangs at feeder bus {part.connect_at} already")
         taken.add(part.connect_at)
-        _connect(net, bus_of, part, has_breaker=part.id in breakers)
+        _connect(net, bus_of, part, source_of[part.id], has_breaker=part.id in breakers)
         if part.id not in breakers:
-            fused[f"{FEEDER}.{part.connect_at}"] = f"{part.id}.{part.network.names().source_bus}"
+            fused[f"{FEEDER}.{part.connect_at}"] = source_of[part.id]
     first_device = len(net["sgen"])
     for device in devices:
         name = f"{device.part}.{device.bus}"
@@ -174,7 +178,7 @@ def couple(
 
     actuators = tuple(_actuator(net, actuation, bus_of_own) for actuation in actuations)
     formers = tuple(_former(net, one, position[one.part], bus_of_own) for one in forming)
-    areas = {part.id: _area(net, part, bus_of, fused) for part in parts}
+    areas = {part.id: _area(net, part, source_of[part.id], bus_of, fused) for part in parts}
     bus_row = {bus: row for row, bus in enumerate(net["bus"].index)}
     return CoupledNetwork(
         net,
@@ -194,24 +198,63 @@ def couple(
     )
 
 
-def _prepare(part: Part) -> Any:
-    """A part's own net, with the part's id before every name and in an ``area`` column."""
-    net = part.network.build()
-    trafo = dict(zip(element_names(net, "trafo"), net.trafo.index, strict=True))
-    for name, position in part.taps.items():
-        if name not in trafo:
-            raise NetworkError(f"{part.id}: no transformer {name}")
-        net.trafo.loc[trafo[name], "tap_pos"] = position
-    if part.source_vm_pu is not None:
-        net.ext_grid["vm_pu"] = part.source_vm_pu
-    for table in {"bus", *(table for table, _ in toolbox.element_bus_tuples())}:
-        net[table]["area"] = np.array([part.id] * len(net[table]), dtype=object)
-    for table in ("bus", "line", "trafo", "load", "sgen", "switch", "shunt"):
-        names = (distinct_names if table in ("switch", "shunt") else element_names)(net, table)
-        net[table]["name"] = np.array([f"{part.id}.{name}" for name in names], dtype=object)
-    if part.connect_at is not None:
-        net.ext_grid["in_service"] = False
+def _source_buses(run: Sequence[Part]) -> list[str]:
+    """The name of each part's source bus in the joint net; the parts have equal networks."""
+    bus = run[0].network.names().source_bus
+    return [f"{part.id}.{bus}" for part in run]
+
+
+def _prepare(run: Sequence[Part]) -> Any:
+    """One net of parts with equal networks, one after the other in every table.
+
+    Every element has its part's id before its name and in an ``area`` column.
+    """
+    one = run[0].network.build()
+    counts = {table: len(one[table]) for table in _ELEMENTS}
+    names = {table: element_names(one, table) for table in ("bus", "line", "trafo", "load", "sgen")}
+    names |= {table: distinct_names(one, table) for table in ("switch", "shunt")}
+    net = _repeat(one, len(run))
+    ids = [part.id for part in run]
+    for table, count in counts.items():
+        net[table]["area"] = np.array([name for name in ids for _ in range(count)], dtype=object)
+    for table, own in names.items():
+        net[table]["name"] = np.array([f"{part}.{name}" for part in ids for name in own], dtype=object)
+    for position, part in enumerate(run):
+        _set_up(net, part, names["trafo"], position)
     return net
+
+
+def _set_up(net: Any, part: Part, trafos: Sequence[str], position: int) -> None:
+    """Set taps and source of the part at this position of its run."""
+    for name, tap in part.taps.items():
+        if name not in trafos:
+            raise NetworkError(f"{part.id}: no transformer {name}")
+        net.trafo.loc[net.trafo.index[position * len(trafos) + trafos.index(name)], "tap_pos"] = tap
+    mine = net.ext_grid["area"] == part.id
+    if part.source_vm_pu is not None:
+        net.ext_grid.loc[mine, "vm_pu"] = part.source_vm_pu
+    if part.connect_at is not None:
+        net.ext_grid.loc[mine, "in_service"] = False
+
+
+def _repeat(net: Any, times: int) -> Any:
+    """A net of this many copies of a net, in few merges; each takes long, however small the nets."""
+    if times == 1:
+        return net
+    half = _repeat(net, times // 2)
+    both = _merge(half, half)
+    return _merge(both, net) if times % 2 else both
+
+
+def _append(net: Any, other: Any) -> Any:
+    """Merge, with the indices of the second net behind those of the first; merging moves only those that collide."""
+    for table in sorted(_ELEMENTS):
+        if not (len(net[table]) and len(other[table])):
+            continue
+        start = net[table].index.max() + 1
+        old = other[table].index
+        toolbox.reindex_elements(other, table, lookup=dict(zip(old, range(start, start + len(old)), strict=True)))
+    return _merge(net, other)
 
 
 def _merge(net: Any, other: Any) -> Any:
@@ -220,9 +263,9 @@ def _merge(net: Any, other: Any) -> Any:
     )
 
 
-def _connect(net: Any, bus_of: Mapping[str, int], part: Part, *, has_breaker: bool) -> None:
+def _connect(net: Any, bus_of: Mapping[str, int], part: Part, source: str, *, has_breaker: bool) -> None:
     """Fuse a part's source bus with its bus on the feeder (the part's bus stays), or put a breaker between them."""
-    own = _lookup(bus_of, f"{part.id}.{part.network.names().source_bus}", part.id)
+    own = _lookup(bus_of, source, part.id)
     feeder = _lookup(bus_of, f"{FEEDER}.{part.connect_at}", f"{part.id}.connect_at")
     own_kv, feeder_kv = net.bus.vn_kv[own], net.bus.vn_kv[feeder]
     if own_kv != feeder_kv:
@@ -296,14 +339,13 @@ def _former(net: Any, forming: Forming, part: int, bus_of: Callable[[str, str, s
     return Former(part, len(net["ext_grid"]) - 1)
 
 
-def _area(net: Any, part: Part, bus_of: Mapping[str, int], fused: Mapping[str, str]) -> Area:
+def _area(net: Any, part: Part, source: str, bus_of: Mapping[str, int], fused: Mapping[str, str]) -> Area:
     def rows(table: str) -> NDArray[np.intp]:
         return np.flatnonzero((net[table]["area"] == part.id).to_numpy())
 
     def own(table: str) -> tuple[str, ...]:
         return tuple(name.removeprefix(part.id + ".") for name in net[table]["name"].iloc[rows(table)])
 
-    source = f"{part.id}.{part.network.names().source_bus}"
     pcc = bus_of[fused.get(source, source)]
     if part.id != FEEDER:
         _check_pcc(net, part.id, pcc)
