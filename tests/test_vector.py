@@ -192,7 +192,9 @@ def test_what_a_diverged_step_costs_is_the_same_in_rows() -> None:
     assert value[0] == -200.0 - 10.0 * 20.0
     assert dict(zip(reward.term_names, (term[0] for term in terms), strict=True))["divergence_cost"] == 200.0
     alone = NetworkState(True, (1, 1, 1), bad[1], 1.0, 1.0, 1.0, 1.0, (), (1.0,), (1.0, 1.0))
-    assert (value[1], tuple(term[1] for term in terms)) == reward.assess([DeviceState(1.0, 1.0, 1.0, 1.0, ())], alone, 30.0)
+    assert (value[1], tuple(term[1] for term in terms)) == reward.assess(
+        [DeviceState(1.0, 1.0, 1.0, 1.0, ())], alone, 30.0
+    )
 
 
 @pytest.mark.parametrize(
