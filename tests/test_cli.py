@@ -130,6 +130,7 @@ class TestHelp:
             (main, ["run", "--help"], "zgrid run topologies/3mg.yaml"),
             (main, ["validate", "--help"], "zgrid validate topologies/3mg.yaml"),
             (main, ["schema", "--help"], "zgrid schema > topology.schema.json"),
+            (main, ["generate", "--help"], "zgrid generate --microgrids 50 --seed 1 --out 50mg.yaml"),
             (launch_main, ["--help"], "python launch.py topologies/3mg.yaml"),
             (nodes.broker.main, ["--help"], "python -m nodes.broker topologies/3mg.yaml"),
             (nodes.env.main, ["--help"], "python -m nodes.env topologies/3mg.yaml"),
@@ -146,7 +147,7 @@ class TestHelp:
 
     def test_names_every_command(self, zgrid: Callable[..., Result]) -> None:
         _, out, _ = zgrid("--help")
-        assert all(f"    {command} " in out for command in ("run", "validate", "schema"))
+        assert all(f"    {command} " in out for command in ("run", "validate", "schema", "generate"))
 
     @pytest.mark.parametrize("arguments", [[], ["walk"], ["run"], ["run", "x", "--steps", "0"], ["run", "x", "--walk"]])
     def test_misuse_ends_with_2(self, zgrid: Callable[..., Result], arguments: list[str]) -> None:

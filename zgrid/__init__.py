@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zgrid.topology import Topology, load
     from zgrid.vector import NetworkedVectorEnv, vector_env
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Control",

@@ -195,13 +195,13 @@ def test_first_step_uses_first_row_of_the_day(tmp_path: Path, plain: PlainCase) 
 def test_overloaded_lines_count(tmp_path: Path, plain: PlainCase) -> None:
     """No line of the case comes near its limit; with wind of 2.5 MW, used up in the microgrid itself, one does."""
     series = random_series()
-    series["load_1"][:] = 2.8
+    series["load_1"][HOURS:] = 2.8  # from the second day on; without the wind the network would not solve
     larger = {f"grids.mg_1.devices.wt_1.{limit}": 2.5 for limit in ("p_max_mw", "s_rated_mva")}
     env = make(write(series, tmp_path / "own.npz"), **larger)
-    env.reset(options={"day": 0})
+    env.reset(options={"day": 1})
     _, rewards, _, _, infos = env.step({grid: np.array([-1, -1, 1], np.float32) for grid in PCC})
     p_mw = {grid: np.array([0.0, 0.0, 2.5 if grid == "mg_1" else 0.1]) for grid in PCC}
-    plain.solve(series, 0, p_mw)
+    plain.solve(series, HOURS, p_mw)
     overload = 0.01 * plain.net.res_line.loading_percent.loc[plain.lines["mg_1"]].max() - 1.0
     assert overload > 0.1
     assert infos["mg_1"]["overload"] == pytest.approx(overload, abs=1e-6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 
 import pandapower as pp
 import pandapower.topology
@@ -57,9 +56,7 @@ def test_kinds_of_every_size_are_known() -> None:
 
 @pytest.mark.parametrize("n", [10, pytest.param(50, marks=pytest.mark.slow), 100])
 def test_a_feeder_keeps_its_voltages_with_a_microgrid_at_every_bus(n: int) -> None:
-    started = time.perf_counter()
     joint = carrying(n)
-    assert time.perf_counter() - started < 30.0  # 3 to 4 s for 100; 41 s if every part were built and merged alone
     assert len(joint.net.bus) == 1 + 13 * n
     assert not pandapower.topology.unsupplied_buses(joint.net)
     for scale in (0.25, 0.02):

@@ -28,7 +28,13 @@ BACKENDS: dict[str, Callable[[CoupledNetwork], PowerFlow]] = {
 DRAWS = 2
 
 
-@pytest.fixture(params=BACKENDS)
+SLOW = (
+    "sparse, numpy",
+    "sparse, numba",
+)  # the same on another factorisation; the default suite tries it on one network
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in BACKENDS])
 def backend(request: pytest.FixtureRequest) -> Callable[[CoupledNetwork], PowerFlow]:
     if "numba" in request.param and not kernels.AVAILABLE:
         pytest.skip("numba is not installed (extra fast)")
@@ -147,3 +153,15 @@ def test_every_method_is_tried() -> None:
     said = {name: FastPowerFlow(CASES[name]().network).describe() for name in CASES}
     assert said["case118"].startswith("Newton on kept arrays")
     assert all(text.startswith("fixed point on dense") for name, text in said.items() if name not in ("case118",))
+
+
+@pytest.mark.parametrize(
+    "use_numba", [False, pytest.param(True, marks=pytest.mark.skipif(not kernels.AVAILABLE, reason="no numba"))]
+)
+def test_the_sparse_solver_agrees_too(use_numba: bool) -> None:
+    case = CASES["three_microgrids"]()
+    flow = FastPowerFlow(case.network, use_numba=use_numba, dense_buses=0)
+    assert "sparse LU" in flow.describe()
+    for (topology, k), (drawn, expected) in reference("three_microgrids").items():
+        found = solve(flow, case, case.topologies[topology], drawn)
+        assert_same(found, expected, (topology, k))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -69,10 +70,11 @@ class TableNetwork(Network):
 
 
 class PandapowerNetwork(Network):
-    """Any pandapower net, from a function or a file; reading its names builds it."""
+    """Any pandapower net, from a function or a file; reading its names builds it, once."""
 
     def __init__(self, source: str, make: Callable[[], Any]) -> None:
         self._source, self._make = source, make
+        self._names: Names | None = None
 
     @property
     def identity(self) -> object:
@@ -81,7 +83,9 @@ class PandapowerNetwork(Network):
     def names(self) -> Names:
         from zgrid.networks.build import read_names
 
-        return read_names(self._source, self.build())
+        if self._names is None:
+            self._names = read_names(self._source, self.build())
+        return self._names
 
     def build(self) -> Any:
         try:
@@ -122,8 +126,18 @@ def find_network(kind: str) -> Network:
         if not path.is_file():
             raise NetworkError(f"network {kind!r}: no such file")
         return PandapowerNetwork(kind, lambda: _read_json(path))
+    return _built_in(kind) if kind in NETWORKS or _FEEDER.fullmatch(kind) else _resolved(kind)
+
+
+@functools.cache
+def _built_in(kind: str) -> Network:
+    """A network that ships, read once."""
     if feeder := _FEEDER.fullmatch(kind):
         return TableNetwork(radial_feeder(int(feeder[1])))
+    return _resolved(kind)
+
+
+def _resolved(kind: str) -> Network:
     found = resolve("network", kind, NETWORKS)
     if isinstance(found, NetworkTables):
         return TableNetwork(found)

@@ -27,7 +27,8 @@ class NetworkConfig(_Section):
     """An electrical network: the feeder's, or a grid's own."""
 
     kind: str = Field(
-        description="ieee13, ieee34, module:function that returns a pandapower net, or a JSON file of one"
+        description="ieee13, ieee34, ieee123, case33bw, cigre_mv, cigre_lv, feeder_N, module:function that returns a "
+        "pandapower net, or a JSON file of one"
     )
     load: SeriesSource = Field(1.0, description="time series that scales the network's own loads, or a constant")
     load_scale: float = Field(1.0, ge=0, description="factor on that series")
