@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = Console()
     results: dict[str, list[dict[str, float]]] = {}
     cases = [(f"{mode}, {flow}", overrides | extra)
-             for flow, extra in (("runpp", {}), ("stubbed", STUB)) for mode, overrides in MODES.items()]  # fmt: skip
+             for flow, extra in (("fast", {}), ("runpp", {"power_flow.kind": "runpp"}), ("stubbed", STUB)) for mode, overrides in MODES.items()]  # fmt: skip
     for repetition in range(arguments.repeat):
         for name, overrides in cases:
             with console.status(f"{repetition + 1}/{arguments.repeat}: {name}"):

@@ -7,6 +7,8 @@ processes together; the ZeroMQ run stands beside a bare pyzmq loop of the same m
 from __future__ import annotations
 
 import argparse
+import cProfile
+import pstats
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.lockstep import MODES, STUB, measure_bare, measure_env
+from zgrid.environment import NetworkedGridEnv
 from zgrid.topology import load
 from zgrid.topology.generated import generate
 from zgrid.vector import vector_env
@@ -54,6 +57,20 @@ def measure_vector(copies: int, seconds: float) -> float:
     return steps / (time.perf_counter() - begin)
 
 
+def profile(steps: int = 2000) -> None:
+    """Print where the time of a step of 3mg goes, by cProfile."""
+    env = NetworkedGridEnv("3mg", {"centralized": True, "episode_steps": 1_000_000, "profiles.split": "all"})
+    env.reset(seed=0)
+    actions = {agent: env.action_space(agent).sample() for agent in env.agents}
+    env.step(actions)
+    profiler = cProfile.Profile()
+    profiler.enable()
+    for _ in range(steps):
+        env.step(actions)
+    profiler.disable()
+    pstats.Stats(profiler).sort_stats("cumulative").print_stats("zgrid", 32)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -64,7 +81,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="seconds per measurement (default: 2)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the best of each is told (default: 3)")
+    parser.add_argument("--profile", action="store_true", help="instead, where the time of a centralized step goes")
     arguments = parser.parse_args(argv)
+    if arguments.profile:
+        profile()
+        return
     seconds, console = arguments.seconds, Console()
     large = generate(100, seed=0)
     more = with_more_devices()

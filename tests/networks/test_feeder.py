@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pandapower as pp
 import pandapower.topology
 import pytest
