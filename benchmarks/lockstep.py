@@ -216,8 +216,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     console = Console()
     results: dict[str, list[dict[str, float]]] = {}
-    cases = [(f"{mode}, {flow}", overrides | extra)
-             for flow, extra in (("fast", {}), ("runpp", {"power_flow.kind": "runpp"}), ("stubbed", STUB)) for mode, overrides in MODES.items()]  # fmt: skip
+    flows: dict[str, dict[str, Any]] = {"fast": {}, "runpp": {"power_flow.kind": "runpp"}, "stubbed": STUB}
+    cases = [
+        (f"{mode}, {flow}", overrides | extra) for flow, extra in flows.items() for mode, overrides in MODES.items()
+    ]
     for repetition in range(arguments.repeat):
         for name, overrides in cases:
             with console.status(f"{repetition + 1}/{arguments.repeat}: {name}"):
