@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zgrid.devices import device_class
 from zgrid.errors import MissingExtraError
 from zgrid.topology import Topology
 
-_COLOURS = {"generator": "#b5523b", "renewable": "#e0a526", "storage": "#3b7ea1", "load": "#7a7a7a"}
+_COLOURS = {
+    "generator": "#b5523b", "renewable": "#e0a526", "smart_renewable": "#c98a00", "storage": "#3b7ea1",
+    "smart_storage": "#2b5f86", "load": "#7a7a7a", "flexible_load": "#8c6bb1", "ev_charger": "#4d9221",
+    "grid_tie": "#d6604d",
+}  # fmt: skip
+_STYLES = ("-", "--", "-.", ":")
+"""Devices of one kind share its colour, each in a style of its own."""
 _IMPORT, _PRICE, _VOLTAGE = "#4a4a4a", "#7b4ea3", "#2f7d5b"
 
 Rows = Sequence[dict[str, float]]
 
 
 def draw_day(rows: Rows, topology: Topology, path: Path) -> None:
-    """The last whole episode, a column per grid: powers, state of charge, price and voltages, as a PNG.
+    """The last whole episode, a column per grid: powers, state of charge, price, what was switched where anything can
+    be, and voltages, as a PNG.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -29,18 +38,25 @@ def draw_day(rows: Rows, topology: Topology, path: Path) -> None:
     episode = [*episode, *episode[-1:]]  # a step is drawn to its end
     hours = [k * topology.dt_h for k in range(len(episode))]
     grids = list(topology.grids)
-    figure = Figure(figsize=(1.5 + 3.6 * len(grids), 8.5), layout="constrained")
-    ratios = {"height_ratios": [3, 1.3, 1.3, 2]}
-    axes = figure.subplots(4, len(grids), sharex=True, sharey="row", squeeze=False, gridspec_kw=ratios)
+    moved = {grid: _positions(topology, grid) for grid in grids}
+    switched = any(moved.values())
+    heights = [3.0, 1.3, 1.3, *([1.3] if switched else []), 2.0]
+    figure = Figure(figsize=(1.5 + 3.6 * len(grids), 8.5 + 1.3 * switched), layout="constrained")
+    axes = figure.subplots(
+        len(heights), len(grids), sharex=True, sharey="row", squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
     for column, grid in enumerate(grids):
-        top, soc, price, voltage = axes[:, column]
+        top, soc, price, *between, voltage = axes[:, column]
+        for axis in between:
+            _draw_positions(axis, hours, episode, grid, moved[grid], last=grid == grids[-1])
         top.set_title(grid)
         _draw_powers(top, hours, episode, topology, grid)
         _draw_soc(soc, hours, episode, topology, grid)
         price.step(hours, [row[f"{grid}.price"] for row in episode], where="post", color=_PRICE)
         _draw_voltage(voltage, hours, episode, topology, grid)
         voltage.set_xlabel("hour")
-    for axis, label in zip(axes[:, 0], ("power, MW", "state of\ncharge", "price,\n$/MWh", "voltage, pu"), strict=True):
+    labels = ["power, MW", "state of\ncharge", "price,\n$/MWh", *(["position"] if switched else []), "voltage, pu"]
+    for axis, label in zip(axes[:, 0], labels, strict=True):
         axis.set_ylabel(label)
     for axis in axes.flat:
         axis.grid(alpha=0.25)
@@ -59,17 +75,41 @@ def _last_whole_episode(rows: Rows, steps: int) -> Rows:
 
 
 def _draw_powers(axis: Any, hours: Sequence[float], rows: Rows, topology: Topology, grid: str) -> None:
+    drawn: Counter[str] = Counter()
     for name, device in topology.grids[grid].devices.items():
+        if device_class(device.kind).POSITION:
+            continue
+        style = _STYLES[drawn[device.kind] % len(_STYLES)]
+        drawn[device.kind] += 1
         values = [row[f"{grid}.{name}.p_mw"] for row in rows]
-        axis.step(hours, values, where="post", label=name, color=_COLOURS.get(device.kind), linewidth=1.8)
+        colour = _COLOURS.get(device.kind)
+        axis.step(hours, values, where="post", label=name, color=colour, linestyle=style, linewidth=1.8)
     imported = [row[f"{grid}.p_pcc_mw"] for row in rows]
     axis.step(hours, imported, where="post", label="import", color=_IMPORT, linestyle=":", linewidth=1.5)
     axis.axhline(0.0, color="black", linewidth=0.6)
 
 
+def _positions(topology: Topology, grid: str) -> dict[str, str]:
+    """The devices of a grid that move the network, and the entry of their state that is the position."""
+    entries = {name: device_class(device.kind).POSITION for name, device in topology.grids[grid].devices.items()}
+    return {name: entry for name, entry in entries.items() if entry}
+
+
+def _draw_positions(
+    axis: Any, hours: Sequence[float], rows: Rows, grid: str, moved: dict[str, str], *, last: bool
+) -> None:
+    """Positions over the day; only beside the last column is there room for the names."""
+    for k, (name, entry) in enumerate(moved.items()):
+        values = [row[f"{grid}.{name}.{entry}"] for row in rows]
+        axis.step(hours, values, where="post", label=name, linestyle=_STYLES[k % len(_STYLES)], linewidth=1.3)
+    if moved:
+        place = (1.0, 1.1) if last else (0.0, 1.1)
+        axis.legend(fontsize="x-small", frameon=False, loc="upper left", bbox_to_anchor=place, labelspacing=0.1)
+
+
 def _draw_soc(axis: Any, hours: Sequence[float], rows: Rows, topology: Topology, grid: str) -> None:
     for name, device in topology.grids[grid].devices.items():
-        if device.kind == "storage":
+        if device.kind in ("storage", "smart_storage"):
             axis.step(hours, [row[f"{grid}.{name}.soc"] for row in rows], where="post", color=_COLOURS["storage"])
     axis.set_ylim(0.0, 1.0)
 
