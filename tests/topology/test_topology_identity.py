@@ -29,6 +29,7 @@ DEVICES_BY_KIND = {
     "smart_storage": {**STORAGE, "kind": "smart_storage"},
     "storage": STORAGE,
     "switch": {"kind": "switch", "element": "Switch 671-692"},
+    "shunt": {"kind": "shunt", "element": "C83", "steps": 2},
     "tap_changer": {
         "kind": "tap_changer", "element": "Substation", "tap_min": -1, "tap_max": 2, "tap_init": 0,
     },
@@ -73,6 +74,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "switch": {"element": "Switch 1", **CONTACT},
     "pcc_breaker": {"min_open_h": 1.0, **CONTACT},
+    "shunt": {"element": "C88", "steps": 3, "step_init": 1, "switching_cost": 1.0, "max_moves": 1},
     "tap_changer": {
         "element": "Regulator", "tap_min": -2, "tap_max": 1, "tap_init": 1, "tap_cost": 1.0, "max_moves": 2,
     },
