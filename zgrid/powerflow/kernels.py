@@ -15,7 +15,7 @@ import numpy as np
 try:
     import numba
 except ImportError:  # the extra is not installed
-    numba = None  # type: ignore[assignment]
+    numba = None
 
 AVAILABLE = numba is not None
 
