@@ -127,13 +127,20 @@ def test_a_mask_resets_only_its_copies() -> None:
     env.reset(seed=0)
     rng = np.random.default_rng(0)
     env.step(actions_of(env, rng))
+    stepped, _, _, _, told = env.step(actions_of(env, rng))
     before = env.state()
-    env.reset(seed=[None, 11, None], options={"reset_mask": np.array([False, True, False])})
+    observations, infos = env.reset(seed=[None, 11, None], options={"reset_mask": np.array([False, True, False])})
     after, alone = env.state(), vector_env("3mg", 1, episode_steps=4)
-    alone.reset(seed=11)
+    alone.reset(seed=np.int64(11))
     np.testing.assert_array_equal(after[1], alone.state()[0])
     assert not np.array_equal(after[1], before[1])
-    for _ in range(3):
+    np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
+    for agent in env.agents:
+        np.testing.assert_array_equal(observations[agent][[0, 2]], stepped[agent][[0, 2]])
+        for name, values in infos[agent].items():
+            np.testing.assert_array_equal(values[[0, 2]], told[agent][name][[0, 2]])
+        assert infos[agent]["energy_cost"][1] == infos[agent]["own_reward"][1] == 0.0
+    for _ in range(2):
         _, _, _, truncations, _ = env.step(actions_of(env, rng))
     assert truncations["mg_1"].tolist() == [True, False, True]
 

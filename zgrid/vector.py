@@ -59,6 +59,8 @@ class NetworkedVectorEnv:
         self._rows = np.zeros(num_envs, dtype=np.intp)
         self._steps = np.zeros(num_envs, dtype=np.intp)
         self._over = np.ones(num_envs, dtype=bool)
+        self._solved = self._rows.copy()
+        self._last_rewards = np.zeros((num_envs, len(self._specs)))
         self._networks: list[Any] = []
         self._solution: Solution | None = None
         self._terms: list[Any] = []
@@ -86,7 +88,10 @@ class NetworkedVectorEnv:
     # ---- episodes --------------------------------------------------------------------------------------------------
 
     def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
+        self,
+        *,
+        seed: int | np.integer[Any] | Sequence[int | None] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> tuple[Observations, dict[str, dict[str, Any]]]:
         """Begin an episode in every copy, or in those of ``options={"reset_mask": (num_envs,) bool}``.
 
@@ -101,16 +106,21 @@ class NetworkedVectorEnv:
             raise ActionError(f"reset_mask: expected shape ({self.num_envs},), got {which.shape}")
         if self._solution is None and not which.all():
             raise ActionError("reset_mask: the first reset begins every copy")
-        seeds = [seed + k for k in range(self.num_envs)] if isinstance(seed, int) else seed
+        seeds: list[int | None] | None = None
+        if isinstance(seed, int | np.integer):
+            seeds = [int(seed) + k for k in range(self.num_envs)]
+        elif seed is not None:
+            seeds = list(seed)
         if seeds is not None and len(seeds) != self.num_envs:
             raise ActionError(f"seed: expected {self.num_envs} seeds, got {len(seeds)}")
         for k, one in enumerate(seeds or ()):
             if one is not None and which[k]:
                 self._rngs[k] = np.random.default_rng(one)
         self._begin(which, options.get("day"))
-        self._terms = []
-        self._solve(self._rows)
-        return self._observations(), self._infos(np.zeros((self.num_envs, len(self._specs))))
+        self._solve(np.where(which, self._rows, self._solved))
+        kept = np.where(which[:, None], 0.0, self._last_rewards)
+        self._terms = [tuple(np.where(which, 0.0, term) for term in terms) for terms in self._terms]
+        return self._observations(), self._infos(kept)
 
     def step(
         self, actions: Mapping[str, Any]
@@ -121,7 +131,8 @@ class NetworkedVectorEnv:
         """One step of every copy; per agent an action (num_envs, n_controls).
 
         Raises:
-            ActionError: before reset, an agent that is missing or unknown, or an action that is not in the space.
+            ActionError: before reset, an agent that is missing or unknown, or an action of another shape or not finite.
+                Entries beyond [-1, 1] are clipped where they are applied.
         """
         if self._solution is None:
             raise ActionError("no episode is running; call reset() first")
@@ -187,7 +198,10 @@ class NetworkedVectorEnv:
 
     def _begin(self, which: NDArray[np.bool_], day: Any) -> None:
         """Put these copies at the start of an episode; each draws as a single env does."""
-        fixed = None if day is None else np.broadcast_to(np.asarray(day, dtype=np.intp), (self.num_envs,))
+        fixed = None if day is None else np.asarray(day, dtype=np.intp)
+        if fixed is not None and fixed.shape not in ((), (self.num_envs,)):
+            raise ActionError(f"day: expected one or {self.num_envs}, got {len(fixed)}")
+        fixed = None if fixed is None else np.broadcast_to(fixed, (self.num_envs,))
         n_days = self._world.calendar.n_days
         if fixed is not None and not ((fixed >= 0) & (fixed < n_days)).all():
             raise ActionError(f"day {day}: the data has days 0 to {n_days - 1}")
@@ -225,6 +239,7 @@ class NetworkedVectorEnv:
         positions = np.zeros((self.num_envs, len(world.moving)))
         for column, (k, at) in enumerate(world.moving):
             positions[:, column] = self._states[k].state[at]
+        self._solved = rows.copy()
         self._solution = world.solve_rows(p, q, positions, rows)
         self._networks = world.network_rows(self._solution, p, rows, self._rows)
 
@@ -242,6 +257,7 @@ class NetworkedVectorEnv:
             value, terms = reward.assess_rows(self._states[mine], network, price)
             rewards[:, k] = np.where(over, 0.0, value)
             self._terms.append(tuple(np.where(over, 0.0, term) for term in terms))
+        self._last_rewards = rewards
         return rewards
 
     def _observations(self) -> Observations:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from powerflow.conformance_cases import CASES, Case, nothing_of
 
-from zgrid.networks.couple import CoupledNetwork
+from zgrid.errors import NetworkError
+from zgrid.networks import find_network
+from zgrid.networks.couple import Actuation, Attachment, CoupledNetwork, Forming, Part, couple
 from zgrid.powerflow import PowerFlow, Solution, kernels
 from zgrid.powerflow.fast import FastPowerFlow
 from zgrid.powerflow.runpp import RunppPowerFlow
@@ -165,3 +167,69 @@ def test_the_sparse_solver_agrees_too(use_numba: bool) -> None:
     for (topology, k), (drawn, expected) in reference("three_microgrids").items():
         found = solve(flow, case, case.topologies[topology], drawn)
         assert_same(found, expected, (topology, k))
+
+
+FAST = [False, pytest.param(True, marks=pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed"))]
+
+
+def corner(*acts: Actuation, forming: str = "", network: str = "cigre_mv") -> CoupledNetwork:
+    """A network that stands alone, with one device at its last bus."""
+    found = find_network(network)
+    former = [Forming("mg_1", forming)] if forming else []
+    return couple([Part("mg_1", found)], [Attachment("mg_1.d", "mg_1", found.names().buses[-1])], acts, former)
+
+
+def solve_at(flow: PowerFlow, positions: Any, case: Any) -> Solution:
+    flow.set_topology(positions)
+    flow.set_injections(*case)
+    return flow.solve()
+
+
+@pytest.mark.parametrize("use_numba", FAST)
+def test_a_network_whose_source_alone_is_alive(use_numba: bool) -> None:
+    first = find_network("case33bw").names().lines[0]
+    network = corner(Actuation("first", "mg_1", "line", first), network="case33bw")
+    expected, found = RunppPowerFlow(network), FastPowerFlow(network, use_numba)
+    case = (np.array([0.1]), np.zeros(1), np.ones(1))
+    for positions in (np.array([0.0]), np.array([1.0]), np.array([0.0])):
+        assert_same(solve_at(found, positions, case), solve_at(expected, positions, case), positions)
+    assert found.solve().energised.sum() == 1
+
+
+@pytest.mark.parametrize("use_numba", FAST)
+def test_generation_of_the_network_at_a_forming_bus_counts(use_numba: bool) -> None:
+    network = corner(Actuation("pcc", "mg_1", "pcc"), forming="3")  # where cigre_mv has 0.02 MW of PV
+    case = (np.zeros(1), np.zeros(1), np.array([0.1]))
+    found = solve_at(FastPowerFlow(network, use_numba), np.zeros(1), case)
+    assert_same(found, solve_at(RunppPowerFlow(network), np.zeros(1), case), "island")
+    assert found.p_forming_mw[0] > 0.1
+
+
+@pytest.mark.parametrize("use_numba", FAST)
+def test_nothing_that_could_be_injected_is_alive(use_numba: bool) -> None:
+    parts = [Part("feeder", find_network("feeder_1")), Part("mg_1", find_network("ieee13"), connect_at="1")]
+    network = couple(parts, [Attachment("mg_1.d", "mg_1", "675")], [Actuation("pcc", "mg_1", "pcc")])
+    case = (np.array([0.1]), np.zeros(1), np.array([1.0, 0.2]))
+    found = solve_at(FastPowerFlow(network, use_numba), np.zeros(1), case)
+    assert_same(found, solve_at(RunppPowerFlow(network), np.zeros(1), case), "feeder alone")
+    assert 0 < found.energised.sum() < 5
+
+
+@pytest.mark.parametrize("use_numba", FAST)
+def test_after_a_batch_the_net_shows_its_last_case(use_numba: bool) -> None:
+    flow = FastPowerFlow(corner(network="ieee13"), use_numba)
+    p = np.linspace(0.0, 0.3, 40)[:, None]
+    batch = flow.solve_batch(p, 0.0 * p, np.full((40, 1), 0.3), np.zeros((40, 0)))
+    net = flow.to_pandapower()
+    assert net.sgen["p_mw"].iloc[-1] == 0.3
+    np.testing.assert_allclose(net.res_bus["vm_pu"], batch.vm_pu[-1], rtol=0.0, atol=1e-7)
+
+
+def test_a_forming_unit_at_the_pcc_bus_is_refused() -> None:
+    with pytest.raises(NetworkError, match=r"mg_1\.forming_unit: at the PCC bus 650"):
+        corner(Actuation("pcc", "mg_1", "pcc"), forming="650", network="ieee13")
+
+
+def test_more_steps_than_a_bank_has_are_refused() -> None:
+    with pytest.raises(NetworkError, match=r"shunt\.steps: 5 is above the 4 of SCB 1"):
+        corner(Actuation("shunt", "mg_1", "shunt", "SCB 1", max_step=5), network="ieee34")

@@ -82,7 +82,7 @@ class ShuntConfig(PositionedConfig, ElementConfig):
         return Travel(0, self.steps, self.step_init, self.switching_cost, self.max_moves or UNLIMITED)
 
     def actuation(self) -> Actuation:
-        return Actuation("shunt", self.element)
+        return Actuation("shunt", self.element, max_step=self.steps)
 
 
 class Shunt(Positioned):

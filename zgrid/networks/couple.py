@@ -177,7 +177,8 @@ def couple(
         return _lookup(bus_of, fused.get(f"{part}.{bus}", f"{part}.{bus}"), who)
 
     actuators = tuple(_actuator(net, actuation, bus_of_own) for actuation in actuations)
-    formers = tuple(_former(net, one, position[one.part], bus_of_own) for one in forming)
+    sources = {part.id: part.network.names().source_bus for part in parts} if forming else {}
+    formers = tuple(_former(net, one, position[one.part], sources[one.part], bus_of_own) for one in forming)
     areas = {part.id: _area(net, part, source_of[part.id], bus_of, fused) for part in parts}
     bus_row = {bus: row for row, bus in enumerate(net["bus"].index)}
     return CoupledNetwork(
@@ -308,6 +309,8 @@ def _actuator(net: Any, actuation: Actuation, bus_of: Callable[[str, str, str], 
     if len(found) != 1:
         raise NetworkError(f"{who}: no {table} {element} in {part}")
     row = int(found[0])
+    if kind == "shunt" and max_step > int(net.shunt["max_step"].iloc[row]):
+        raise NetworkError(f"{who}.steps: {max_step} is above the {int(net.shunt['max_step'].iloc[row])} of {element}")
     if kind == "tap":
         _check_tap(net.trafo, row, f"{who}: trafo {element} in {part}")
     return Actuator(who, table, row, column)
@@ -323,7 +326,8 @@ def _check_tap(trafo: Any, row: int, what: str) -> None:
 
 def _breaker(net: Any, who: str, part: str) -> Actuator:
     """The switch between a part and its feeder, or the part's own source where it stands alone."""
-    switch = np.flatnonzero((net.switch["name"] == f"{part}.{PCC}").to_numpy())
+    ours = (net.switch["name"] == f"{part}.{PCC}") & (net.switch["area"] == FEEDER)
+    switch = np.flatnonzero(ours.to_numpy())
     if len(switch):
         return Actuator(who, "switch", int(switch[0]), "closed")
     source = np.flatnonzero((net.ext_grid["area"] == part).to_numpy() & net.ext_grid["in_service"].to_numpy())
@@ -332,9 +336,12 @@ def _breaker(net: Any, who: str, part: str) -> Actuator:
     return Actuator(who, "ext_grid", int(source[0]), "in_service")
 
 
-def _former(net: Any, forming: Forming, part: int, bus_of: Callable[[str, str, str], int]) -> Former:
+def _former(net: Any, forming: Forming, part: int, source_bus: str, bus_of: Callable[[str, str, str], int]) -> Former:
     """Add the slack of a part that forms its own voltage, out of service."""
-    bus = bus_of(forming.part, forming.bus, f"{forming.part}.islanding")
+    who = f"{forming.part}.forming_unit"
+    bus = bus_of(forming.part, forming.bus, who)
+    if bus == bus_of(forming.part, source_bus, who):
+        raise NetworkError(f"{who}: at the PCC bus {source_bus} its power would count as import; choose another bus")
     pp.create_ext_grid(net, bus, forming.vm_pu, in_service=False, name=f"{forming.part}.former", area="")
     return Former(part, len(net["ext_grid"]) - 1)
 
@@ -385,7 +392,7 @@ def _check_pcc(net: Any, area: str, pcc: int) -> None:
 
     Shunts and the like that came from the feeder's bus belong to the feeder and are no part of the import.
     """
-    own = net.switch["name"] != f"{area}.{PCC}"
+    own = (net.switch["name"] != f"{area}.{PCC}") | (net.switch["area"] != FEEDER)
     switches = net.switch[own & (net.switch.et == "b") & ((net.switch.bus == pcc) | (net.switch.element == pcc))]
     if len(switches):
         raise NetworkError(f"{area}: a bus-bus switch at the PCC bus is not covered; put a bus or a line between")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import logging
 import os
-import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,13 +55,13 @@ class FastPowerFlow(PowerFlow):
             return f"runpp, because of {self._uncovered}"
         model = self._model(self._positions)
         if model is None:
-            return "runpp, because it does not solve without load"
+            return "runpp, because it does not solve without load, or nothing but its source is alive"
         if len(model.pv):
             return (
                 f"Newton on kept arrays, because {len(model.pv)} buses hold their voltage; {len(model.no_load)} buses"
             )
         how = "numba" if self._use_numba else "numpy"
-        matrix = "sparse LU" if model.z_at.size == 0 else "dense impedances"
+        matrix = "dense impedances" if model.lu is None else "sparse LU"
         return f"fixed point on {matrix}, {len(model.no_load)} buses, {how}"
 
     def solve(self) -> Solution:
@@ -79,11 +78,14 @@ class FastPowerFlow(PowerFlow):
         for row, key in enumerate(keys):
             groups.setdefault(key, []).append(row)
         if len(groups) == 1:
-            return self._solve_group(keys[0], device_p_mw, device_q_mvar, load_scale)
-        parts = []
-        for key, rows in groups.items():
-            parts.append(self._solve_group(key, device_p_mw[rows], device_q_mvar[rows], load_scale[rows]))
-        return scatter(parts, list(groups.values()), len(keys))
+            solution = self._solve_group(keys[0], device_p_mw, device_q_mvar, load_scale)
+        else:
+            case = (device_p_mw, device_q_mvar, load_scale)
+            parts = [self._solve_group(key, *(array[rows] for array in case)) for key, rows in groups.items()]
+            solution = scatter(parts, list(groups.values()), len(keys))
+        self.set_injections(device_p_mw[-1], device_q_mvar[-1], load_scale[-1])
+        self.set_topology(positions[-1])
+        return solution
 
     def to_pandapower(self) -> Any:
         self._write()
@@ -130,7 +132,7 @@ class FastPowerFlow(PowerFlow):
         if model is None or len(model.pv):
             return super().solve_batch(p, q, scale, np.broadcast_to(key, (len(p), len(key))))
         if self._use_numba:
-            out, found = self._rooms((len(p),)), np.empty(len(p), dtype=np.int64)
+            out, found = self._rooms((len(p),)), np.full(len(p), -1, dtype=np.int64)
             solve = kernels.solve_dense_rows if model.triangles is None else kernels.solve_sparse_rows
             self._share(solve, model, (p, q, scale), out, found)
             solution, good = self._solution(solvers.Results(*out), int(found.max())), found >= 0
@@ -152,12 +154,11 @@ class FastPowerFlow(PowerFlow):
             parts = [array[mine] for array in case]
             solve(*model.compiled(), *parts, *_LIMITS, tuple(array[mine] for array in out), found[mine])
 
-        others = [threading.Thread(target=work, args=pair) for pair in itertools.pairwise(edges[1:])]
-        for thread in others:
-            thread.start()
-        work(edges[0], edges[1])
-        for thread in others:
-            thread.join()
+        if threads == 1:
+            return work(0, rows)
+        with ThreadPoolExecutor(threads) as pool:  # its results raise what a worker raised
+            list(pool.map(work, edges[:-1], edges[1:]))
+        return None
 
     def _confirm(self, key: tuple[float, ...], solution: Solution, good: Any, case: tuple[Array, ...]) -> Solution:
         """Give those that did not converge to ``runpp``, one by one."""

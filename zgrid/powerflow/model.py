@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from pandapower.pypower.idx_brch import F_BUS, T_BUS
-from pandapower.pypower.idx_bus import BASE_KV
+from pandapower.pypower.idx_bus import BASE_KV, PD, QD
 from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 
@@ -143,8 +143,8 @@ def uncovered(net: Any) -> str:
 
 
 def build(plant: Plant, positions: tuple[float, ...], dense_buses: int = DENSE_BUSES) -> Model | None:
-    """The model of a topology, dense up to so many buses; None where there is no source, or where
-    it does not solve even without load.
+    """The model of a topology, dense up to so many buses; None where there is no source, where
+    nothing but a source is alive, or where it does not solve even without load.
     """
     network, net = plant.network, plant.net
     plant.write_topology(positions)
@@ -156,6 +156,8 @@ def build(plant: Plant, positions: tuple[float, ...], dense_buses: int = DENSE_B
         return None
     ppc = net["_ppc"]
     kept = ppc["internal"]
+    if "bus" not in kept:  # no branch is alive, and pandapower had nothing to solve
+        return None
     n = len(kept["bus"])
     lookup = net["_pd2ppc_lookups"]["bus"]
     bus = lookup[net["bus"].index.to_numpy()].astype(np.int64)
@@ -185,7 +187,8 @@ def _injections(plant: Plant, kept: Any, bus: Indices, n: int, ref: Indices) -> 
     load = np.zeros((len(network.parts), n + 1), dtype=np.complex128)
     np.add.at(load, (network.load_part, load_bus), -(network.load_p_mw + 1j * network.load_q_mvar) / base)
     constant = np.append(np.asarray(kept["Sbus"], dtype=np.complex128), 0.0)
-    constant[ref] = 0.0  # a slack's own power is a result
+    at_ref = kept["bus"][ref]  # a slack's own power is a result, what else stands at its bus is not
+    constant[ref] = -(at_ref[:, PD].real + 1j * at_ref[:, QD].real) / base
     used = (load != 0.0).any(axis=0) | (constant != 0.0)
     used[device_bus] = True
     used[n] = False

@@ -49,7 +49,7 @@ def fixed_point(model: Model, s: Complexes) -> tuple[Complexes, int]:
     In a batch all go on until the last has converged; -1 then says that some have not.
     """
     with np.errstate(all="ignore"):
-        return _fixed_point_sparse(model, s) if model.z_at.size == 0 else _fixed_point_dense(model, s)
+        return _fixed_point_dense(model, s) if model.lu is None else _fixed_point_sparse(model, s)
 
 
 def _fixed_point_dense(model: Model, s: Complexes) -> tuple[Complexes, int]:
@@ -93,7 +93,7 @@ def converged(model: Model, s: Complexes, v: Complexes) -> np.ndarray[tuple[int,
     """Which of a batch have converged, (...,) bool: those that one more iteration does not move."""
     with np.errstate(all="ignore"):
         at = v[..., model.injections.at]
-        if model.z_at.size:
+        if model.lu is None:
             again = model.no_load[model.injections.at] + (s / at).conj() @ model.z_at.T
             change = np.abs(again - at)
         else:
