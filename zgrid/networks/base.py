@@ -35,7 +35,7 @@ class Network(ABC):
         """
 
     def build(self) -> Any:
-        """A new pandapower net; it is made once and then copied, which takes a tenth of the time.
+        """A new pandapower net; it is made once and then copied, which is over ten times as fast.
 
         Raises:
             NetworkError: the network cannot be built.
