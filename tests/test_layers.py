@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("zgrid.port",),
     ("zgrid.execution",),
     ("zgrid.environment", "zgrid.vector", "zgrid.survey"),
-    ("zgrid.play",),
+    ("zgrid.play", "zgrid.rl"),
     ("zgrid.launcher",),
     ("zgrid.cli", "nodes"),
 )
@@ -41,6 +41,11 @@ HOMES = {
     "yaml": {"zgrid.topology"},
     "matplotlib": {"zgrid.plots"},
     "rich": {"zgrid.view"},
+    "onnxruntime": {"zgrid.policies"},
+    "onnx": {"zgrid.rl"},
+    "torch": {"zgrid.rl"},
+    "torchrl": {"zgrid.rl"},
+    "tensordict": {"zgrid.rl"},
 }
 EVERYWHERE = {"numpy", "pydantic"}
 PURE = ("zgrid.agents", "zgrid.devices", "zgrid.protocols", "zgrid.policies")

@@ -15,6 +15,8 @@ from conftest import ROOT
 import zgrid
 
 FILES = sorted(path for folder in ("zgrid", "nodes") for path in (ROOT / folder).rglob("*.py"))
+EXTRAS = ("torch", "tensordict", "torchrl", "ray", "stable_baselines3", "onnx")
+"""What modules of zgrid.rl import at once."""
 PACKAGES = [path for path in FILES if path.name == "__init__.py" and path.parent.name not in ("zgrid", "nodes")]
 
 
@@ -23,7 +25,12 @@ def name_of(path: Path) -> str:
 
 
 def module_of(path: Path) -> ModuleType:
-    return importlib.import_module(name_of(path))
+    try:
+        return importlib.import_module(name_of(path))
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        pytest.skip(f"needs {error.name}, which is not installed")
 
 
 def public_classes(module: ModuleType) -> list[type]:

@@ -89,7 +89,9 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", metavar="N", type=_count, help="stop after N steps in all")
     parser.add_argument("--episodes", metavar="N", type=_count, help="episodes to play (default: 7)")
     parser.add_argument("--seed", metavar="N", type=int, help="seed of the first episode")
-    parser.add_argument("--policy", metavar="NAME", help="what all grids do: idle, random, rule_based, or module:Class")
+    parser.add_argument(
+        "--policy", metavar="NAME", help="what all grids do: idle, random, rule_based, onnx:FILE, or module:Class"
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, help="write summary.json, steps.csv and day.png to DIR")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key; repeatable")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -104,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
             _make_folder(arguments.out)
         settings = [*arguments.set]
         if arguments.policy is not None:
-            settings += [f"policy={arguments.policy}", "grids.*.policy=null"]
+            settings += [f"policy={_policy(arguments.policy)}", "grids.*.policy=null"]
         source = " ".join([arguments.file, *(f"--set {shlex.quote(setting)}" for setting in settings)])
         launch(topology, plan, ConsoleView(topology, quiet=arguments.quiet), source)
     except TopologyError as error:
@@ -136,8 +138,21 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     named = {"centralized": centralized, "message_broker": arguments.broker, "seed": arguments.seed}
     overrides |= {key: value for key, value in named.items() if value is not None}
     if arguments.policy is not None:
-        overrides |= {"policy": arguments.policy, "grids.*.policy": None}
+        overrides |= _policy_overrides(arguments.policy)
     return overrides
+
+
+def _policy_overrides(text: str) -> dict[str, Any]:
+    """``--policy`` as overrides: every grid plays it."""
+    return {"policy": _policy(text), "grids.*.policy": None}
+
+
+def _policy(text: str) -> str:
+    """A policy named on a command line; a file is looked for where the command is started, then among the shipped."""
+    kind, colon, file = text.partition(":")
+    if kind != "onnx" or not colon:
+        return text
+    return f"onnx:{Path(file).absolute()}" if Path(file).exists() or "{grid}" in file or "/" in file else text
 
 
 def _validate(arguments: argparse.Namespace) -> int:
@@ -162,12 +177,12 @@ def _solve_once(topology: Topology) -> None:
     """Build the network and solve it as it begins, which only an env can.
 
     Raises:
-        TopologyError: it does not solve, or a device is on a dead bus.
+        TopologyError: it does not solve, a device is on a dead bus, or a policy does not fit.
         NetworkError: it cannot be built.
     """
-    from zgrid.world import World
+    from zgrid.environment import NetworkedGridEnv
 
-    World(topology)
+    NetworkedGridEnv(topology)
 
 
 def _generate(arguments: argparse.Namespace) -> int:

@@ -13,12 +13,12 @@ from pettingzoo.utils import conversions
 
 from zgrid.agents.spec import DeviceSpec
 from zgrid.devices import device_class
-from zgrid.errors import ActionError
+from zgrid.errors import ActionError, TopologyError
 from zgrid.execution import DirectExecution, Execution, MessageExecution, Outcome, new_run
 from zgrid.messages import DeviceState
 from zgrid.messaging import Address, InMemoryBroker, ZmqBroker
 from zgrid.session import Session
-from zgrid.spaces import Space, action_codecs, box, pad, with_state
+from zgrid.spaces import Space, action_codecs, box, pad, policy_findings, with_state
 from zgrid.topology import Source, Topology, load
 from zgrid.world import World
 
@@ -69,6 +69,9 @@ class NetworkedGridEnv(pettingzoo.ParallelEnv[str, Observation, Any]):  # type: 
         self.possible_agents = list(self.topology.grids)
         self.agents: list[str] = []
         self._make_spaces()
+        findings = policy_findings(self.topology, self._sizes)
+        if findings:
+            raise TopologyError(self.topology.name, findings)
 
     # ---- spaces ----------------------------------------------------------------------------------------------------
 

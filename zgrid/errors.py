@@ -4,6 +4,7 @@ ZgridError
 ├── TopologyError (ValueError)          a topology file that cannot run; all findings, each with its path
 ├── UnknownNameError (LookupError)      a kind or plug-in that cannot be resolved
 ├── MissingExtraError (ImportError)     an optional package is not installed
+├── CheckpointError (ValueError)        what a trainer left behind, and cannot be used here
 ├── ProfileError (ValueError)           a time series that is missing or unusable
 ├── NetworkError (ValueError)           an electrical network that cannot be built or solved
 ├── ActionError (ValueError)            an action that is not in the action space
@@ -56,6 +57,10 @@ class UnknownNameError(ZgridError, LookupError):
 
 class MissingExtraError(ZgridError, ImportError):
     """An optional dependency is missing; the text names the pip command."""
+
+
+class CheckpointError(ZgridError, ValueError):
+    """What a trainer left behind: missing, damaged, or of other spaces than it is wanted for."""
 
 
 class ProfileError(ZgridError, ValueError):

@@ -106,7 +106,7 @@ def _serve_run(topology: Topology, agent_id: str, address: Address, incarnation:
     agent = make_agent(topology, agent_id)
     broker = ZmqBroker(address)
     host = Host(broker, "", incarnation)
-    steward = Steward(steward_of(agent_id), (agent_id,), topology.hash())
+    steward = Steward(steward_of(agent_id), (agent_id,), topology.hash(agent_id))
     steward.host = host
     try:
         host.add(agent)

@@ -33,7 +33,7 @@ class EnvPort:
         self.wrong_topology: set[str] = set()
         self.node_stats: dict[str, NodeStats] = {}
         self.latency_ns: dict[str, deque[int]] = {}
-        self._hash = topology.hash()
+        self._topology = topology
         self._step = 0
         agents = frozenset(topology.placement())
         stewards = frozenset(map(steward_of, agents))
@@ -76,7 +76,8 @@ class EnvPort:
         return []
 
     def _on_ready(self, ready: Ready) -> None:
-        if ready.topology_hash == self._hash:
+        same = all(ready.topology_hash == self._topology.hash(agent) for agent in ready.agents)
+        if same:
             self.waiting.difference_update(ready.agents)
             self.wrong_topology.difference_update(ready.agents)
         else:

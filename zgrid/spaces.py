@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import gymnasium
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from zgrid.agents import GridSpec
 from zgrid.agents.grid import OBSERVATION_LIMIT
 from zgrid.devices import Control
-from zgrid.errors import ActionError
+from zgrid.errors import ActionError, Finding
 from zgrid.messages import Floats
+from zgrid.policies import Spaces, policy_class
 from zgrid.topology import Topology
 
 Space: TypeAlias = gymnasium.spaces.Space[Any]
@@ -89,6 +91,19 @@ def action_codecs(topology: Topology) -> list[ActionCodec]:
         ActionCodec(spec, topology.spaces.action, longest if pad else size)
         for spec, size in zip(specs, sizes, strict=True)
     ]
+
+
+def policy_findings(topology: Topology, n_observation: Mapping[str, int]) -> list[Finding]:
+    """Policies that do not fit the spaces of their grid: ``n_observation`` entries of each, and its controls."""
+    findings = []
+    pad = topology.spaces.pad
+    longest = max(len(spec.controls) for spec in topology.grid_specs)
+    for spec in topology.grid_specs:
+        spaces = Spaces(n_observation[spec.id], longest if pad else len(spec.controls), topology.dt_h)
+        own = topology.grids[spec.id].policy is not None
+        path = f"grids.{spec.id}.policy" if own else "policy"
+        findings += [Finding(path, text) for text in policy_class(spec.policy.kind).misfits(spec.policy, spaces)]
+    return list(dict.fromkeys(findings))
 
 
 def pad(observation: NDArray[np.float32], size: int) -> NDArray[np.float32]:

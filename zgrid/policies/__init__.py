@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from zgrid.policies.base import Actor, GridView, Policy, PolicyConfig
+from zgrid.policies.base import Actor, GridView, Policy, PolicyConfig, Spaces
 from zgrid.registry import resolve_class
 
-__all__ = ["POLICIES", "Actor", "GridView", "Policy", "PolicyConfig", "policy_class"]
+__all__ = ["POLICIES", "Actor", "GridView", "Policy", "PolicyConfig", "Spaces", "policy_class"]
 
 POLICIES = {
     "idle": "zgrid.policies.idle:Idle",
+    "onnx": "zgrid.policies.onnx:Onnx",
     "random": "zgrid.policies.random:Random",
     "rule_based": "zgrid.policies.rule_based:RuleBased",
 }

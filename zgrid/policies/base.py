@@ -20,6 +20,14 @@ class PolicyConfig(BaseModel):
     kind: str
 
 
+class Spaces(NamedTuple):
+    """What a policy has to fit: entries of its grid's observation and action, and the hours of a step."""
+
+    n_observation: int
+    n_action: int
+    dt_h: float
+
+
 class Actor(NamedTuple):
     """One device as a policy sees it: its physics (to ask, never to step), its controls and where they go."""
 
@@ -50,6 +58,11 @@ class Policy(ABC):
         self.config = config
         self.actors = tuple(actors)
         self.size = sum(len(actor.controls) for actor in self.actors)
+
+    @classmethod
+    def misfits(cls, config: Any, spaces: Spaces) -> list[str]:
+        """What of a configuration does not fit these spaces; asked before anything starts."""
+        return []
 
     @abstractmethod
     def reset(self, seed: Sequence[int]) -> None:

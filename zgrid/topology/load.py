@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +16,11 @@ from zgrid.profiles.files import SHIPPED, find_file
 from zgrid.topology.check import check
 from zgrid.topology.kinds import findings_of, settle
 from zgrid.topology.schema import Topology
+
+ONNX = "onnx:"
+GRID = "{grid}"
+SHIPPED_FOLDERS = tuple(Path(__file__).parents[up] / "topologies" for up in (1, 2))
+"""What ships with zgrid: installed, and in the repository."""
 
 Source: TypeAlias = str | Path | Mapping[str, Any] | Topology
 """A topology file, its content, or a topology that is loaded already."""
@@ -47,6 +53,8 @@ def examine(
     for key, value in (overrides or {}).items():
         findings += _override(raw, key, value)
     _find_networks(raw, folder)
+    missing = _find_policies(raw, folder)
+    findings += missing if checked else []
     findings += _find_files(raw, folder) if checked else []
     findings += settle(raw)
     try:
@@ -77,8 +85,7 @@ def find_topology(name: str) -> str | Path:
     """The file of a topology that ships with zgrid (``3mg``), or the name itself."""
     if Path(name).suffix or Path(name).is_file():
         return name
-    here = Path(__file__).parent.parent
-    for folder in (here / "topologies", here.parent / "topologies"):
+    for folder in SHIPPED_FOLDERS:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     return name
@@ -168,6 +175,52 @@ def _find_files(raw: dict[str, Any], folder: Path) -> list[Finding]:
                 found.append(name)
         profiles["file"] = found
     return findings
+
+
+def _find_policies(raw: dict[str, Any], folder: Path) -> list[Finding]:
+    """Spell out every ``policy: onnx:FILE`` as the absolute path of the file and what is in it.
+
+    ``{grid}`` in a file's name stands for a grid. Only a file that is there is spelt out: the machine of a device needs
+    none.
+    """
+    grids = raw.get("grids")
+    named = {name: grid for name, grid in grids.items() if isinstance(grid, dict)} if isinstance(grids, dict) else {}
+    _spell(raw)
+    if GRID in _file_of(raw):
+        for grid in named.values():
+            if grid.get("policy") is None:
+                grid["policy"] = copy.deepcopy(raw["policy"])
+        raw["policy"] = "idle"  # nobody's
+    findings = _find_policy(raw, "policy", "", folder)
+    for name, grid in named.items():
+        _spell(grid)
+        findings += _find_policy(grid, f"grids.{name}.policy", name, folder)
+    return findings
+
+
+def _spell(holder: dict[str, Any]) -> None:
+    policy = holder.get("policy")
+    if isinstance(policy, str) and policy.startswith(ONNX):
+        holder["policy"] = {"kind": "onnx", "file": policy.removeprefix(ONNX)}
+
+
+def _file_of(holder: dict[str, Any]) -> str:
+    policy = holder.get("policy")
+    return str(policy.get("file", "")) if isinstance(policy, dict) and policy.get("kind") == "onnx" else ""
+
+
+def _find_policy(holder: dict[str, Any], path: str, grid: str, folder: Path) -> list[Finding]:
+    """Where the policy's file is, and the hash of its bytes."""
+    name = _file_of(holder).replace(GRID, grid)
+    if not name or holder["policy"].get("sha256") is not None:
+        return []
+    for file in (folder / name, *(place / name for place in SHIPPED_FOLDERS)):
+        if file.is_file():
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            holder["policy"] |= {"file": str(file.resolve()), "sha256": digest}
+            return []
+    holder["policy"]["file"] = str((folder / name).resolve())
+    return [Finding(path, f"no file {holder['policy']['file']}")]
 
 
 def _find_networks(raw: dict[str, Any], folder: Path) -> None:

@@ -166,9 +166,12 @@ class Topology(_Section):
             sources += [source for device in grid.devices.values() for source in device.series()]
         return {source for source in sources if isinstance(source, str)}
 
-    def hash(self) -> str:
+    def hash(self, agent: str | None = None) -> str:
         """SHA-256 over what agents must agree on: grids, devices and their order, protocols, step; not where or how
         anything runs, and not the electrical networks, which only the env knows.
+
+        With an ``agent``: over what that one has to know. Of files of policies only their content counts, and only to
+        the grids: the machine of a device needs none.
         """
         data = self.model_dump(mode="json", include={"dt_h", "reward", "policy", "vertical", "horizontal", "grids"})
         for grid in data["grids"].values():
@@ -176,4 +179,9 @@ class Topology(_Section):
                 del grid[key]
             for device in grid["devices"].values():
                 del device["run"]
+        for holder in (data, *data["grids"].values()):
+            if agent is not None and agent not in self.grids:
+                del holder["policy"]
+            elif holder["policy"] is not None and "sha256" in holder["policy"]:
+                del holder["policy"]["file"]
         return hashlib.sha256(json.dumps(data).encode()).hexdigest()

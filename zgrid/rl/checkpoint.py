@@ -1,0 +1,141 @@
+"""Checkpoints: a folder that says what was trained, with the actors that play it, whatever trainer made it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zgrid.errors import CheckpointError
+from zgrid.rl.networks import Actor
+from zgrid.rl.scaling import Normal
+from zgrid.topology import Topology, load
+
+ABOUT, ACTORS = "zgrid.json", "actors.pt"
+SHARED = "shared"
+"""The name of a policy that all grids share."""
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class About:
+    """What a checkpoint says of itself.
+
+    ``topology`` is the topology trained on, complete. ``policy_of`` maps each grid to the name of its policy.
+    ``mean_return`` is the last mean return of a day, $, over all grids, while training.
+    """
+
+    trainer: str
+    topology: dict[str, Any]
+    policy_of: dict[str, str]
+    command: str
+    seed: int
+    iteration: int
+    env_steps: int
+    mean_return: float
+    format: int = _FORMAT
+
+    @property
+    def policies(self) -> list[str]:
+        """The names of the policies, in the order of the grids."""
+        return list(dict.fromkeys(self.policy_of.values()))
+
+    def load_topology(self) -> Topology:
+        """The topology trained on."""
+        return load(self.topology, checked=False)
+
+
+def policy_map(topology: Topology, *, independent: bool) -> dict[str, str]:
+    """Which policy each grid plays: its own, or one that all share."""
+    return {grid: grid if independent else SHARED for grid in topology.grids}
+
+
+def command_line() -> str:
+    """What this process was started with, without folders."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def save(folder: Path, about: About, actors: Mapping[str, Actor]) -> None:
+    """Write what a checkpoint says and the actors of its policies; the trainer writes its own files beside them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        name: {"hidden": list(actor.hidden), "n_actions": actor.n_actions, "weights": actor.state_dict()}
+        for name, actor in actors.items()
+    }
+    torch.save(content, folder / ACTORS)
+    (folder / ABOUT).write_text(json.dumps(asdict(about), indent=1) + "\n", encoding="utf-8")
+
+
+def read_about(folder: Path) -> About:
+    """What a checkpoint says.
+
+    Raises:
+        CheckpointError: no checkpoint of zgrid, or of another format.
+    """
+    file = folder / ABOUT
+    if not file.is_file():
+        raise CheckpointError(f"{folder}: no checkpoint of zgrid (no {ABOUT} in it)")
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        if raw.get("format") != _FORMAT:
+            raise CheckpointError(f"{file}: format {raw.get('format')!r}, expected {_FORMAT}")
+        return About(**raw)
+    except (ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{file}: not what a checkpoint says of itself: {error}") from error
+
+
+def read_actors(folder: Path) -> dict[str, Actor]:
+    """The actors of a checkpoint, by policy.
+
+    Raises:
+        CheckpointError: there are none, or they cannot be read.
+    """
+    file = folder / ACTORS
+    try:
+        content = torch.load(file, weights_only=True)
+        return {name: _actor(one) for name, one in content.items()}
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        raise CheckpointError(f"{file}: no actors that can be read: {error}") from error
+    except Exception as error:  # torch reports a foreign file by an error of pickle's own kind
+        raise CheckpointError(f"{file}: no actors that can be read: {error}") from error
+
+
+def _actor(content: Mapping[str, Any]) -> Actor:
+    weights = content["weights"]
+    normal = Normal(tuple(weights["scaled.mean"].tolist()), tuple(weights["scaled.std"].tolist()))
+    actor = Actor(normal, content["n_actions"], content["hidden"])
+    actor.load_state_dict(weights)
+    return actor
+
+
+def check_fits(folder: Path, about: About, topology: Topology) -> None:
+    """See that a checkpoint can go on with a topology.
+
+    Raises:
+        CheckpointError: other grids, or other spaces.
+    """
+    trained = about.load_topology()
+    if trained.hash() == topology.hash():
+        return
+    if list(trained.grids) != list(topology.grids):
+        raise CheckpointError(f"{folder}: trained on grids {_names(trained.grids)}, not {_names(topology.grids)}")
+    for mine, theirs in zip(topology.grid_specs, trained.grid_specs, strict=True):
+        if mine.controls != theirs.controls:
+            raise CheckpointError(
+                f"{folder}: {mine.id} had {len(theirs.controls)} controls when it was trained, and has "
+                f"{len(mine.controls)} or others in this topology"
+            )
+    raise CheckpointError(
+        f"{folder}: trained on another topology ({trained.name}); to go on, give the one it was trained on"
+    )
+
+
+def _names(grids: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(grids)
