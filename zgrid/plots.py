@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from zgrid.devices import device_class
 from zgrid.errors import MissingExtraError
@@ -63,6 +65,35 @@ def draw_day(rows: Rows, topology: Topology, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     figure.suptitle(f"{topology.name}, day {int(episode[0]['day'])} of the data" if episode else topology.name)
+    figure.savefig(path, dpi=110)
+
+
+def draw_learning_curve(
+    env_steps: Sequence[int], returns: Sequence[float], references: Mapping[str, float], path: Path
+) -> None:
+    """Mean return of a day over env steps, with a running mean, and named references as lines, as a PNG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("pictures need matplotlib: pip install 'zgrid[plot]'") from error
+    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+    axis = figure.subplots()
+    smooth = [float(np.mean(returns[max(0, k - 9) : k + 1])) for k in range(len(returns))]
+    axis.plot(env_steps, returns, color=_COLOURS["storage"], alpha=0.35, linewidth=1.0)
+    axis.plot(env_steps, smooth, color=_COLOURS["storage"], linewidth=2.0, label="training (mean of 10 iterations)")
+    for k, (name, value) in enumerate(references.items()):
+        axis.axhline(value, color="#4a4a4a", linestyle=_STYLES[k % len(_STYLES)], linewidth=1.1, label=name)
+    axis.set_xlabel("env steps")
+    axis.set_ylabel("return of a day, all grids, $")
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.yaxis.set_major_formatter("{x:,.0f}")
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
     figure.savefig(path, dpi=110)
 
 

@@ -194,6 +194,56 @@ class ConsoleView(View):
             self._live = None
 
 
+class TrainingView:
+    """A trainer at work: a row per iteration (on a terminal the last ones, with a bar), and how long it will take."""
+
+    _ROWS = 12
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._total = total
+        self._rows: list[tuple[str, ...]] = []
+        self._bar = Progress(TextColumn("iterations"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._task = self._bar.add_task("iterations", total=total)
+        self._live = Live(console=self._console, transient=True) if self._console.is_terminal else None
+
+    def start(self, done: int) -> None:
+        """Begin to show; so many iterations were done before."""
+        self._bar.update(self._task, completed=done, total=max(self._total, done))
+        if self._live is not None:
+            self._live.start()
+        else:
+            self._console.print(_training_line(("iteration", "env steps", "return, $/day", "seconds")))
+
+    def row(self, iteration: int, env_steps: int, mean_return: float, seconds: float) -> None:
+        """An iteration is done."""
+        cells = (str(iteration), f"{env_steps:,}", f"{mean_return:,.1f}", f"{seconds:.2f}")
+        self._rows.append(cells)
+        self._bar.update(self._task, completed=iteration)
+        if self._live is None:
+            self._console.print(_training_line(cells), highlight=False)
+        else:
+            self._live.update(Group(self._table(), self._bar))
+
+    def stop(self) -> None:
+        """Leave the last rows on the screen."""
+        if self._live is not None:
+            self._live.stop()
+            self._console.print(self._table())
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("iteration", "env steps", "return, $/day", "seconds"):
+            table.add_column(heading, justify="right")
+        for cells in self._rows[-self._ROWS :]:
+            table.add_row(*cells)
+        return table
+
+
+def _training_line(cells: Sequence[str]) -> str:
+    return " ".join(cell.rjust(13) for cell in cells)
+
+
 def _state_table(states: Mapping[str, str], ready: set[str]) -> Group:
     table = Table(box=None, pad_edge=False, show_header=False)
     names = list(states)

@@ -1,0 +1,87 @@
+"""Progress: a table that grows while a trainer works, and the learning curve as a file and as a picture."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from zgrid.errors import MissingExtraError
+from zgrid.plots import draw_learning_curve
+from zgrid.view import TrainingView
+
+CURVE, PICTURE = "curve.csv", "learning_curve.png"
+
+
+class Row(NamedTuple):
+    """One iteration: steps of the env so far, the mean return of a day over all grids, $, and seconds it took."""
+
+    iteration: int
+    env_steps: int
+    mean_return: float
+    seconds: float
+
+
+class Progress:
+    """Use as a context around a training run of ``total`` iterations. ``folder`` is the checkpoint's, where the curve is
+    kept, and gone on with where there is one already; without it nothing is written.
+    """
+
+    def __init__(self, folder: Path | None, total: int, references: Mapping[str, float] | None = None) -> None:
+        """``references`` are returns to draw as lines beside the curve, by name."""
+        self._folder = folder
+        self._view = TrainingView(total)
+        self._references = dict(references or {})
+        self.rows: list[Row] = read_curve(folder) if folder is not None else []
+
+    def __enter__(self) -> Self:
+        self._view.start(len(self.rows))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._view.stop()
+
+    def add(self, row: Row) -> None:
+        """An iteration is done."""
+        self.rows = [one for one in self.rows if one.iteration < row.iteration] + [row]
+        self._view.row(row.iteration, row.env_steps, row.mean_return, row.seconds)
+
+    def save(self) -> list[Path]:
+        """Write the curve, and its picture where matplotlib is installed; the files written."""
+        if self._folder is None or not self.rows:
+            return []
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / CURVE).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(Row._fields)
+            writer.writerows(
+                (row.iteration, row.env_steps, repr(row.mean_return), repr(row.seconds)) for row in self.rows
+            )
+        files = [self._folder / CURVE]
+        try:
+            draw_learning_curve(
+                [row.env_steps for row in self.rows],
+                [row.mean_return for row in self.rows],
+                self._references,
+                self._folder / PICTURE,
+            )
+        except MissingExtraError:
+            return files
+        return [*files, self._folder / PICTURE]
+
+
+def read_curve(folder: Path) -> list[Row]:
+    """The rows of a curve that was written before; none where there is none."""
+    file = folder / CURVE
+    if not file.is_file():
+        return []
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    return [
+        Row(int(row["iteration"]), int(row["env_steps"]), float(row["mean_return"]), float(row["seconds"]))
+        for row in rows
+    ]
