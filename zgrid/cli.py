@@ -1,4 +1,4 @@
-"""The command line: ``zgrid run|validate|schema|generate``; ``launch.py`` is ``zgrid run``."""
+"""The command line: ``zgrid run|validate|schema|generate|export``; ``launch.py`` is ``zgrid run``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from zgrid.errors import Finding, NetworkError, TopologyError, ZgridError
+from zgrid.errors import Finding, MissingExtraError, NetworkError, TopologyError, ZgridError
 from zgrid.launcher import Terminated, launch
 from zgrid.play import Plan
 from zgrid.topology import Topology, examine, json_schema, load, parse_overrides
@@ -42,8 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="example: zgrid schema > topology.schema.json",
     )
     _add_generate(commands)
+    _add_export(commands)
     arguments = parser.parse_args(argv)
-    command = {"run": run, "validate": _validate, "schema": _schema, "generate": _generate}[arguments.command]
+    command = {"run": run, "validate": _validate, "schema": _schema, "generate": _generate, "export": _export}[
+        arguments.command
+    ]
     return command(arguments)
 
 
@@ -58,6 +62,19 @@ def _add_generate(commands: Any) -> None:
     made.add_argument("--seed", metavar="S", type=int, default=0, help="seed of sizes and prices (default: 0)")
     made.add_argument("--out", metavar="FILE", type=Path, help="file to write (default: standard output, no survey)")
     made.add_argument("--month", metavar="M", type=int, choices=range(1, 13), default=1, help="month (default: 1)")
+
+
+def _add_export(commands: Any) -> None:
+    made = commands.add_parser(
+        "export",
+        help="write a trained policy as an ONNX file",
+        description="Write the policy of a checkpoint as an ONNX file, which grid nodes play without torch. Where "
+        "every grid has a policy of its own, {grid} in the file's name stands for the grid.",
+        epilog="example: zgrid export runs/mappo policy.onnx && python launch.py topologies/3mg.yaml "
+        "--policy onnx:policy.onnx",
+    )
+    made.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="folder that a trainer wrote")
+    made.add_argument("file", metavar="FILE", type=Path, help="file to write")
 
 
 def launch_main(argv: Sequence[str] | None = None) -> int:
@@ -218,6 +235,22 @@ def _survey(arguments: argparse.Namespace) -> int:
         sane = sane and diverged == 0 and low >= 0.9 and high <= 1.1
     print(f"next: python launch.py {arguments.out}")
     return OK if sane else _tell("the voltages are not within 0.9 to 1.1 pu", FAILED)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    try:
+        for name in ("torch", "onnx"):
+            if find_spec(name) is None:
+                raise MissingExtraError(f"export needs {name}: pip install 'zgrid[torchrl]' (or rllib, or sb3)")
+        from zgrid.rl.export import export
+
+        files = export(arguments.checkpoint, arguments.file)
+    except (ZgridError, OSError) as error:
+        return _tell(f"error: {error}", BAD_INPUT)
+    size_kb = sum(file.stat().st_size for file in files) / 1000
+    print(f"wrote {', '.join(map(str, files))} ({size_kb:.0f} kB)")
+    print(f"next: python launch.py topologies/3mg.yaml --policy 'onnx:{arguments.file}'")
+    return OK
 
 
 def _schema(arguments: argparse.Namespace) -> int:

@@ -82,9 +82,10 @@ def draw_learning_curve(
         raise MissingExtraError("pictures need matplotlib: pip install 'zgrid[plot]'") from error
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axis = figure.subplots()
-    smooth = [float(np.mean(returns[max(0, k - 9) : k + 1])) for k in range(len(returns))]
+    around = len(returns) // 40
+    smooth = [float(np.mean(returns[max(0, k - around) : k + around + 1])) for k in range(len(returns))]
     axis.plot(env_steps, returns, color=_COLOURS["storage"], alpha=0.35, linewidth=1.0)
-    axis.plot(env_steps, smooth, color=_COLOURS["storage"], linewidth=2.0, label="training (mean of 10 iterations)")
+    axis.plot(env_steps, smooth, color=_COLOURS["storage"], linewidth=2.0, label="training")
     for k, (name, value) in enumerate(references.items()):
         axis.axhline(value, color="#4a4a4a", linestyle=_STYLES[k % len(_STYLES)], linewidth=1.1, label=name)
     axis.set_xlabel("env steps")

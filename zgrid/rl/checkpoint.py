@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,44 @@ def policy_map(topology: Topology, *, independent: bool) -> dict[str, str]:
 def command_line() -> str:
     """What this process was started with, without folders."""
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new folder beside, that takes this one's place when all is written: a checkpoint is whole, or the old one.
+
+    Other files in the folder are kept.
+
+    Raises:
+        CheckpointError: the folder holds something else.
+    """
+    folder = folder.resolve()
+    check_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (folder.with_name(f"{folder.name}.{word}") for word in ("new", "old"))
+    if old.exists() and not folder.exists():
+        old.rename(folder)  # a run was killed between the two renames below
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    new.mkdir()
+    yield new
+    if folder.exists():
+        for kept in folder.iterdir():
+            if kept.is_file() and not (new / kept.name).exists():
+                shutil.copy2(kept, new / kept.name)
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_free(folder: Path) -> None:
+    """See that a checkpoint may be written here.
+
+    Raises:
+        CheckpointError: the folder holds something else.
+    """
+    if folder.exists() and not (folder.is_dir() and ((folder / ABOUT).is_file() or not any(folder.iterdir()))):
+        raise CheckpointError(f"{folder}: holds something else than a checkpoint; expected a new or an empty folder")
 
 
 def save(folder: Path, about: About, actors: Mapping[str, Actor]) -> None:

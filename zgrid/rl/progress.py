@@ -25,16 +25,20 @@ class Row(NamedTuple):
 
 
 class Progress:
-    """Use as a context around a training run of ``total`` iterations. ``folder`` is the checkpoint's, where the curve is
-    kept, and gone on with where there is one already; without it nothing is written.
+    """Use as a context around a training run of ``total`` iterations.
+
+    ``folder`` is the checkpoint's, where the curve is kept, and gone on with where there is one already; without it
+    nothing is written.
     """
 
-    def __init__(self, folder: Path | None, total: int, references: Mapping[str, float] | None = None) -> None:
-        """``references`` are returns to draw as lines beside the curve, by name."""
+    def __init__(
+        self, folder: Path | None, total: int, references: Mapping[str, float] | None = None, *, fresh: bool = False
+    ) -> None:
+        """``references`` are returns to draw as lines beside the curve, by name; ``fresh`` forgets an older curve."""
         self._folder = folder
         self._view = TrainingView(total)
         self._references = dict(references or {})
-        self.rows: list[Row] = read_curve(folder) if folder is not None else []
+        self.rows: list[Row] = [] if folder is None or fresh else read_curve(folder)
 
     def __enter__(self) -> Self:
         self._view.start(len(self.rows))

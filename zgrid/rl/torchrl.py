@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import InteractionType, TensorDictModule
@@ -13,15 +15,26 @@ from torch import Tensor, nn
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 from torchrl.modules import IndependentNormal, ProbabilisticActor
-from torchrl.objectives.multiagent import IPPOLoss, MAPPOLoss
+from torchrl.objectives.multiagent import MAPPOLoss
 from torchrl.objectives.value import MultiAgentGAE
 
+from zgrid.errors import CheckpointError
+from zgrid.rl.checkpoint import SHARED, About, check_fits, command_line, policy_map, read_about, replacing, save
 from zgrid.rl.networks import HIDDEN, Actor, Critic, side_by_side
-from zgrid.rl.scaling import Scaling
+from zgrid.rl.scaling import Scaling, measure
 from zgrid.topology import Topology
 from zgrid.vector import NetworkedVectorEnv
 
 GROUP = "agents"
+STATE = "trainer.pt"
+_KEYS = {
+    "value": "state_value", "reward": "reward", "advantage": "advantage", "value_target": "value_target",
+}  # fmt: skip
+
+
+def one_thread() -> None:
+    """Small networks are fastest on one thread, and sums in a fixed order are the same on every run."""
+    torch.set_num_threads(1)
 
 
 class TorchGridEnv(EnvBase):
@@ -88,6 +101,10 @@ class TorchGridEnv(EnvBase):
     def _set_seed(self, seed: int | None) -> None:
         self._seed = seed
 
+    def set_days(self, seed: int) -> None:
+        """Draw the days of the next reset from this seed."""
+        self._seed = seed
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -101,10 +118,8 @@ class Settings:
     gamma: float = 0.95
     lmbda: float = 0.9
     clip: float = 0.2
-    entropy: float = 0.0
     std: float = 0.4
     hidden: tuple[int, ...] = HIDDEN
-    independent_critic: bool = False
     max_grad_norm: float = 0.5
 
 
@@ -134,26 +149,20 @@ class _CentralCritic(nn.Module):
         return value
 
 
-class _OwnCritic(nn.Module):
-    """One value per grid, from its observation alone."""
-
-    def __init__(self, critic: Critic) -> None:
-        super().__init__()
-        self.critic = critic
-
-    def forward(self, observation: Tensor) -> Tensor:
-        value: Tensor = self.critic(observation).unsqueeze(-1)
-        return value
-
-
 class Trainer:
-    """Multi-agent PPO: one policy that all grids share, and a critic that sees the global state (MAPPO) or not (IPPO).
+    """Multi-agent PPO: one policy that all grids share, and a critic that sees the global state.
 
     Source: Yu et al. 2022, The surprising effectiveness of PPO in cooperative multi-agent games.
+
+    What is random in an iteration is drawn from (seed, iteration) alone, so that a run that was saved and resumed
+    equals one that was not, to the bit.
     """
 
-    def __init__(self, env: TorchGridEnv, scaling: Scaling, settings: Settings) -> None:
-        self.env, self.settings = env, settings
+    def __init__(self, topology: Topology, settings: Settings, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.topology, self.settings, self.seed = topology, settings, seed
+        self.env = env = TorchGridEnv(topology, settings.num_envs)
+        scaling = measure(topology)
         self._reward_std = scaling.reward_std
         self.actor = Actor(scaling.observation, env.n_actions, settings.hidden)
         self.policy = ProbabilisticActor(
@@ -169,37 +178,31 @@ class Trainer:
         )
         self.loss = self._make_loss(scaling)
         self.optimizer = torch.optim.Adam(self.loss.parameters(), settings.learning_rate, eps=1e-5)
-        self.iteration = 0
+        self.iteration, self.env_steps, self.mean_return = 0, 0, 0.0
 
     def _make_loss(self, scaling: Scaling) -> Any:
         settings = self.settings
-        value_key = (GROUP, "state_value")
-        if settings.independent_critic:
-            own = _OwnCritic(Critic(scaling.observation, settings.hidden))
-            critic, kind = TensorDictModule(own, [(GROUP, "observation")], [value_key]), IPPOLoss
-        else:
-            both = side_by_side(scaling.observation, scaling.state)
-            central = _CentralCritic(Critic(both, settings.hidden))
-            critic, kind = TensorDictModule(central, [(GROUP, "observation"), "state"], [value_key]), MAPPOLoss
-        loss = kind(
-            self.policy, critic, clip_epsilon=settings.clip, entropy_coeff=settings.entropy, critic_coeff=0.5,
-            loss_critic_type="l2",
-        )  # fmt: skip
-        loss.set_keys(
-            value=value_key, action=(GROUP, "action"), sample_log_prob=(GROUP, "action_log_prob"),
-            reward=(GROUP, "reward"), advantage=(GROUP, "advantage"), value_target=(GROUP, "value_target"),
-        )  # fmt: skip
+        critic = TensorDictModule(
+            _CentralCritic(Critic(side_by_side(scaling.observation, scaling.state), settings.hidden)),
+            [(GROUP, "observation"), "state"],
+            [(GROUP, "state_value")],
+        )
+        loss = MAPPOLoss(
+            self.policy, critic, clip_epsilon=settings.clip, entropy_coeff=0.0, critic_coeff=0.5, loss_critic_type="l2"
+        )
         self._advantage = MultiAgentGAE(gamma=settings.gamma, lmbda=settings.lmbda, value_network=critic)
-        self._advantage.set_keys(
-            value=value_key, reward=(GROUP, "reward"), advantage=(GROUP, "advantage"),
-            value_target=(GROUP, "value_target"),
-        )  # fmt: skip
+        keys = {name: (GROUP, key) for name, key in _KEYS.items()}
+        self._advantage.set_keys(**keys)
+        loss.set_keys(action=(GROUP, "action"), sample_log_prob=(GROUP, "action_log_prob"), **keys)
         return loss
 
-    def train(self) -> dict[str, float]:
+    def train(self) -> float:
         """One iteration: a day in every copy, then epochs over it; the mean return of a day, $, over all grids."""
+        days, draws = np.random.SeedSequence([self.seed, self.iteration]).generate_state(2)
+        self.env.set_days(int(days))
+        torch.manual_seed(int(draws))
         with torch.no_grad():
-            played = self.env.rollout(self.env.copies.topology.episode_steps, self.policy, break_when_any_done=False)
+            played = self.env.rollout(self.topology.episode_steps, self.policy, break_when_any_done=False)
             day_return = float(played["next", GROUP, "reward"].sum((1, 2, 3)).mean())
             played["next", GROUP, "reward"] /= self._reward_std
             self._advantage(played)
@@ -207,8 +210,8 @@ class Trainer:
         for _ in range(self.settings.epochs):
             for batch in self._minibatches(flat):
                 self._update(batch)
-        self.iteration += 1
-        return {"return": day_return, "env_steps": float(flat.batch_size[0])}
+        self.iteration, self.env_steps, self.mean_return = self.iteration + 1, self.env_steps + len(flat), day_return
+        return day_return
 
     def _minibatches(self, flat: TensorDictBase) -> Iterator[TensorDictBase]:
         for rows in torch.randperm(len(flat)).split(self.settings.minibatch):
@@ -216,8 +219,47 @@ class Trainer:
 
     def _update(self, batch: TensorDictBase) -> None:
         losses = self.loss(batch)
-        total = losses["loss_objective"] + losses["loss_critic"] + losses["loss_entropy"]
+        total = losses["loss_objective"] + losses["loss_critic"]
         self.optimizer.zero_grad()
         total.backward()
         nn.utils.clip_grad_norm_(self.loss.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint; one that is there is replaced when the new one is whole."""
+        about = About(
+            trainer="torchrl",
+            topology=self.topology.model_dump(mode="json"),
+            policy_of=policy_map(self.topology, independent=False),
+            command=command_line(),
+            seed=self.seed,
+            iteration=self.iteration,
+            env_steps=self.env_steps,
+            mean_return=self.mean_return,
+        )
+        with replacing(folder) as new:
+            save(new, about, {SHARED: self.actor})
+            weights = {"loss": self.loss.state_dict(), "optimizer": self.optimizer.state_dict()}
+            torch.save({"settings": asdict(self.settings), **weights}, new / STATE)
+
+    @classmethod
+    def resume(cls, folder: Path, topology: Topology | None = None) -> Self:
+        """Go on from a checkpoint, with the topology that it was trained on.
+
+        Raises:
+            CheckpointError: no checkpoint of this trainer, or of another topology than the given one.
+        """
+        about = read_about(folder)
+        if about.trainer != "torchrl" or not (folder / STATE).is_file():
+            raise CheckpointError(f"{folder}: a checkpoint of {about.trainer}, not of torchrl")
+        trained = about.load_topology()
+        if topology is not None:
+            check_fits(folder, about, topology)
+        content = torch.load(folder / STATE, weights_only=True)
+        settings = Settings(**content["settings"] | {"hidden": tuple(content["settings"]["hidden"])})
+        trainer = cls(trained, settings, about.seed)
+        trainer.loss.load_state_dict(content["loss"])
+        trainer.optimizer.load_state_dict(content["optimizer"])
+        trainer.iteration, trainer.env_steps = about.iteration, about.env_steps
+        trainer.mean_return = about.mean_return
+        return trainer
