@@ -14,8 +14,8 @@ ALL = "__all__"
 
 
 class GridEnv(MultiAgentEnv):
-    """Agents are the grids, in the order of the topology. An observation is ``{"obs": ..., "state": ...}``: what the grid
-    sees and the global state, for a central critic. Rewards are divided by their standard deviation.
+    """Agents are the grids, in the order of the topology. An observation is ``{"obs": ..., "state": ...}``: what the
+    grid sees and the global state, for a central critic. Rewards are divided by their standard deviation.
 
     The end of a day is a termination: it is in the problem, the clock is in the observation.
     """

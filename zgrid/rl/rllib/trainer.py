@@ -134,7 +134,7 @@ class Trainer:
         one_thread()
         logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it greets with a warning
         self.topology, self.settings, self.seed = topology, settings or Settings(), seed
-        self.policy_of = policy_map(topology, independent=independent)
+        self.is_independent, self.policy_of = independent, policy_map(topology, independent=independent)
         scalings = {grid: measure(topology, [grid]) for grid in topology.grids} if independent else None
         config = ppo_config(topology, scalings or {SHARED: measure(topology)}, self.settings, seed, num_env_runners)
         self._started_ray = _start_ray(num_env_runners)
