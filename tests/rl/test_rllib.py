@@ -1,4 +1,4 @@
-"""RLlib: the same curve to the bit in every mode, by any number of runners and after a resume; nothing is left behind."""
+"""RLlib: the same curve to the bit in every mode, by any number of runners, after a resume; and nothing is left."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ from zgrid.errors import CheckpointError
 from zgrid.rl.export import export
 from zgrid.rl.rllib import GridEnv, Settings, Trainer, env
 from zgrid.topology import Topology, load
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*Overriding environment rllib-multi-agent-env-v0:UserWarning"  # of RLlib, where two trainers follow
+)
 
 TINY = Settings(days=3, epochs=2, minibatch=16)
 STEPS = 6
@@ -258,7 +262,7 @@ def test_the_example_trains_and_says_what_to_type_next(tmp_path: Path) -> None:
     assert len(export(saved, tmp_path / "policy.onnx")) == 1
 
 
-# ---- ends: nothing is left ---------------------------------------------------------------------------------------------
+# ---- ends ----------------------------------------------------------------------------------------------------------
 
 DRIVER = """
 import sys, traceback
