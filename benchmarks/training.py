@@ -97,8 +97,8 @@ def report(measured: dict[str, Any]) -> str:
     same = len({run["digest"] for run in modes.values()}) == 1
     lines += [
         "",
-        f"{measured['iterations']} iterations of {measured['env_steps']} env steps, seed {measured['seed']}; returns in "
-        "$ per day over all grids; medians, ratios paired by iteration; ZeroMQ: "
+        f"{measured['iterations']} iterations of {measured['env_steps']} env steps, seed {measured['seed']}; returns "
+        "in $ per day over all grids; medians, ratios paired by iteration; ZeroMQ: "
         f"{measured['processes']} processes beside the trainer's. "
         f"Curves and weights are {'equal to the bit' if same else 'DIFFERENT'}.",
         "",
