@@ -356,6 +356,7 @@ def driver(file: Path) -> Iterator[Driver]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 class TestNothingIsLeft:
     def test_by_stop(self, driver: Driver) -> None:
         assert driver.do("trainer.algorithm.stop()") == "done"
