@@ -272,13 +272,13 @@ from zgrid.rl.rllib import Settings, Trainer
 from zgrid.topology import load
 trainer = Trainer(load(sys.argv[1]), Settings(days=2, epochs=1, minibatch=6), num_env_runners=2)
 trainer.train()
-print("ready", flush=True)
+print("> ready", flush=True)
 for line in sys.stdin:
     try:
         exec(line)
-        print("done", flush=True)
+        print("> done", flush=True)
     except Exception as error:
-        print(type(error).__name__, flush=True)
+        print(">", type(error).__name__, flush=True)
 """
 
 
@@ -318,8 +318,12 @@ class Driver:
         assert len(self.runners) == 2
 
     def answer(self) -> str:
+        """What it says; Ray may say something before."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        for line in self.process.stdout:
+            if line.startswith("> "):
+                return line.removeprefix("> ").strip()
+        return "gone"
 
     def do(self, line: str) -> str:
         """Have it do something."""
