@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,14 +208,16 @@ def own_return(policy: str, seed: int) -> float:
     return total
 
 
-class TestBadCheckpoints:
-    @pytest.fixture(scope="class")
-    def saved(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        folder: Path = tmp_path_factory.mktemp("bad") / "saved"
-        with Trainer(small(), TINY) as trainer:
-            trainer.save(folder)
-        return folder
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of two small grids."""
+    folder: Path = tmp_path_factory.mktemp("small") / "saved"
+    with Trainer(small(), TINY) as trainer:
+        trainer.save(folder)
+    return folder
 
+
+class TestBadCheckpoints:
     @pytest.fixture(autouse=True)
     def _nothing_begins(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
@@ -243,9 +246,8 @@ class TestBadCheckpoints:
         (saved / "settings.json").write_text(whole)
 
 
-def test_damaged_state_of_rllib_is_told(tmp_path: Path) -> None:
-    with Trainer(small(), TINY) as trainer:
-        trainer.save(tmp_path / "saved")
+def test_damaged_state_of_rllib_is_told(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved, tmp_path / "saved")
     for file in (tmp_path / "saved" / "rllib").rglob("*.pkl"):
         file.write_bytes(b"no pickle")
     with pytest.raises(CheckpointError, match="RLlib cannot read its state"):
@@ -270,13 +272,13 @@ from zgrid.rl.rllib import Settings, Trainer
 from zgrid.topology import load
 trainer = Trainer(load(sys.argv[1]), Settings(days=2, epochs=1, minibatch=6), num_env_runners=2)
 trainer.train()
-print("ready", flush=True)
+print("> ready", flush=True)
 for line in sys.stdin:
     try:
         exec(line)
-        print("done", flush=True)
+        print("> done", flush=True)
     except Exception as error:
-        print(type(error).__name__, flush=True)
+        print(">", type(error).__name__, flush=True)
 """
 
 
@@ -316,8 +318,12 @@ class Driver:
         assert len(self.runners) == 2
 
     def answer(self) -> str:
+        """What it says; Ray may say something before."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        for line in self.process.stdout:
+            if line.startswith("> "):
+                return line.removeprefix("> ").strip()
+        return "gone"
 
     def do(self, line: str) -> str:
         """Have it do something."""
@@ -341,7 +347,10 @@ def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         for pid in (process.pid, *below):
             if is_alive(pid):
                 os.kill(pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 @pytest.fixture
@@ -351,6 +360,7 @@ def driver(file: Path) -> Iterator[Driver]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 class TestNothingIsLeft:
     def test_by_stop(self, driver: Driver) -> None:
         assert driver.do("trainer.algorithm.stop()") == "done"
@@ -367,9 +377,8 @@ class TestNothingIsLeft:
         assert descendants(driver.process.pid) == set()
 
     def test_by_the_end_of_the_driver(self, driver: Driver) -> None:
-        assert driver.process.stdin is not None
-        driver.process.stdin.close()
-        assert driver.process.wait(BOUND_S) == 0
+        driver.process.communicate(timeout=BOUND_S)
+        assert driver.process.returncode == 0
         assert gone(driver.all)
 
     def test_by_a_kill_of_a_runner(self, driver: Driver) -> None:
