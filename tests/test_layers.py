@@ -46,6 +46,7 @@ HOMES = {
     "torch": {"zgrid.rl"},
     "torchrl": {"zgrid.rl"},
     "tensordict": {"zgrid.rl"},
+    "stable_baselines3": {"zgrid.rl"},
 }
 EVERYWHERE = {"numpy", "pydantic"}
 PURE = ("zgrid.agents", "zgrid.devices", "zgrid.protocols", "zgrid.policies")
