@@ -39,6 +39,8 @@ def main() -> int:
                         "with its seed and its number of envs")  # fmt: skip
     parser.add_argument("--test", action="store_true", help="three small iterations, to see that all is installed")
     arguments = parser.parse_args()
+    if min(arguments.iterations, arguments.num_envs) < 1:
+        parser.error("--iterations and --num-envs: expected at least 1")
     try:
         train(arguments)
     except ZgridError as error:

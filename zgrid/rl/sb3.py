@@ -136,7 +136,7 @@ class GridVecEnv(VecEnv):
         """End what the source started."""
         self.source.close()
 
-    def seed(self, seed: int | None = None) -> list[int | None]:
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Seed copy k with seed + k at the next reset; the seed of each row. None: drawn from numpy's generator."""
         first = int(np.random.randint(2**31)) if seed is None else seed  # noqa: NPY002 - what set_random_seed seeds
         self._seeds = [first + row // len(self.grids) for row in range(self.num_envs)]
@@ -176,7 +176,7 @@ class GridVecEnv(VecEnv):
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
-    def _begin(self, seeds: Sequence[int | None] = (), options: Mapping[str, Any] | None = None) -> Any:
+    def _begin(self, seeds: Sequence[int | None] = (), options: Mapping[str, Any] | None = None) -> NDArray[np.float32]:
         observations, infos = self._copies.reset(seed=seeds or None, options=options or None)
         self.reset_infos = self._row_infos(infos)
         self._earned, self._steps = np.zeros(self.num_envs), 0
