@@ -47,6 +47,7 @@ HOMES = {
     "torchrl": {"zgrid.rl"},
     "tensordict": {"zgrid.rl"},
     "ray": {"zgrid.rl"},
+    "stable_baselines3": {"zgrid.rl"},
 }
 EVERYWHERE = {"numpy", "pydantic"}
 PURE = ("zgrid.agents", "zgrid.devices", "zgrid.protocols", "zgrid.policies")
