@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,8 @@ def add_evaluate(commands: Any) -> None:
     made = commands.add_parser(
         "evaluate",
         help="compare policies on the same days",
-        description="Play the same days with several policies and compare them, beside idle, random and rule_based.",
+        description="Play the same days with several policies and compare them, beside idle, random, rule_based and "
+        "an optimum that knows the day beforehand.",
         epilog="example: zgrid evaluate topologies/3mg.yaml --policy onnx:policy.onnx --episodes 10",
     )
     made.add_argument("file", metavar="TOPOLOGY", help="topology file, or the name of one that ships with zgrid (3mg)")
@@ -39,6 +41,7 @@ def add_evaluate(commands: Any) -> None:
     )
     made.add_argument("--seed", metavar="S", type=_seed, default=0, help="seed of days and policies (default: 0)")
     made.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key; repeatable")
+    made.add_argument("--no-optimum", action="store_true", help="leave out the optimum with foresight")
     made.add_argument("--out", metavar="DIR", type=Path, help="write evaluation.json, days.csv and scores.png to DIR")
     made.add_argument("--json", action="store_true", help="print nothing but the figures, as JSON")
 
@@ -106,6 +109,7 @@ def _evaluate(arguments: argparse.Namespace) -> Evaluation:
     from zgrid.scoreboard import progress_bar
 
     settings = Settings(arguments.split, arguments.episodes, arguments.seed, parse_overrides(arguments.set))
+    settings = settings._replace(optimum=not arguments.no_optimum, processes=len(os.sched_getaffinity(0)))
     with progress_bar() as show:
         return evaluate(arguments.file, names_of(arguments.policy), settings, show)
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from zgrid.agents.spec import MEASURED
 from zgrid.environment import NetworkedGridEnv
-from zgrid.scores import BASELINE, RIVAL, WORST, PlayedDay, assess
+from zgrid.errors import ForesightError
+from zgrid.foresight import Planned, plan_days
+from zgrid.scores import BASELINE, BEST, RIVAL, WORST, PlayedDay, assess
 from zgrid.topology import Source, Topology, load, load_calendar
 
 REFERENCES = (BASELINE, WORST, RIVAL)
@@ -20,24 +22,35 @@ Array = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 """Told the name of a policy, how many of the days it has played, and how many there are."""
 
+STARTS = (BASELINE, RIVAL)
+"""The policies whose days the optimum begins with."""
+
 
 class Settings(NamedTuple):
     """What to play: ``episodes`` days of the ``split`` chosen by ``seed`` (None: all of them), with ``overrides`` of
-    the topology as dotted keys."""
+    the topology as dotted keys. With ``optimum``, the optimum with foresight plays too, planned by at most so many
+    ``processes``, which are spawned."""
 
     split: str = "test"
     episodes: int | None = None
     seed: int = 0
     overrides: Mapping[str, Any] = {}
+    optimum: bool = True
+    processes: int = 1
 
 
 class Evaluation(NamedTuple):
-    """Days of the data, (n_days,), and what every policy made of them, in the order of the days."""
+    """Days of the data, (n_days,), and what every policy made of them, in the order of the days.
+
+    ``planned`` is how the optimum's plans were found; where there is no optimum, ``no_optimum`` says why.
+    """
 
     topology: Topology
     settings: Settings
     days: tuple[int, ...]
     played: dict[str, list[PlayedDay]]
+    planned: tuple[Planned, ...] = ()
+    no_optimum: str = ""
 
     def summary(self) -> dict[str, Any]:
         """Everything in figures, ready for JSON."""
@@ -48,8 +61,21 @@ class Evaluation(NamedTuple):
             "seed": settings.seed,
             "days": list(self.days),
             "steps_per_day": topology.episode_steps,
+            "optimum": self._optimum(),
             "policies": assess(self.played, list(topology.grids), topology.dt_h),
         }
+
+    def _optimum(self) -> dict[str, Any]:
+        """How far the mean promise of the linear models is above the mean of what was earned, $ and % of it."""
+        if not self.planned:
+            return {"missing": self.no_optimum}
+        earned = float(np.mean([day.value for day in self.played[BEST]]))
+        promised = {
+            "gap": float(np.mean([one.promised for one in self.planned])) - earned,
+            "gap_anywhere": float(np.mean([one.promised_anywhere for one in self.planned])) - earned,
+        }
+        shares = {f"{name}_percent": 100.0 * gap / abs(earned) if earned else 0.0 for name, gap in promised.items()}
+        return promised | shares | {"models": sum(one.rounds for one in self.planned)}
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per policy and day: its return in $, of all grids and of each, the steps with a violation or without a
@@ -89,7 +115,13 @@ def evaluate(
     topology = envs[BASELINE].topology
     days = choose_days(_days_of(envs[BASELINE]), settings.episodes, settings.seed)
     played = {name: _play_days(name, env, (days, settings.seed), progress) for name, env in envs.items()}
-    return Evaluation(topology, settings, days, played)
+    evaluation = Evaluation(topology, settings, days, played)
+    if not settings.optimum:
+        return evaluation._replace(no_optimum="not asked for")
+    try:
+        return _with_optimum(evaluation, _load(source, settings, BASELINE, **_FLAT), progress)
+    except ForesightError as error:
+        return evaluation._replace(no_optimum=str(error))
 
 
 def play_day(env: NetworkedGridEnv, day: int, seed: int, plan: Sequence[Mapping[str, Any]] | None = None) -> PlayedDay:
@@ -151,10 +183,36 @@ def _excursion(info: Mapping[str, float], limits: Any) -> float:
     return float(max(limits.vm_min_pu - info["vm_min_pu"], info["vm_max_pu"] - limits.vm_max_pu, 0.0))
 
 
-def _load(source: Source, settings: Settings, policy: str) -> Topology:
+_FLAT = {"spaces.action": "flat", "spaces.pad": False}
+"""How the plans of the optimum are played."""
+
+
+def _load(source: Source, settings: Settings, policy: str, **more: Any) -> Topology:
     """The topology of an evaluation, in which every grid plays a policy."""
-    fixed = {"centralized": True, "profiles.split": settings.split, "seed": settings.seed}
+    fixed = {"centralized": True, "profiles.split": settings.split, "seed": settings.seed, **more}
     return load(source, {**settings.overrides, **fixed, "policy": policy, "grids.*.policy": None})
+
+
+def _with_optimum(evaluation: Evaluation, topology: Topology, progress: Progress) -> Evaluation:
+    """The same with the optimum, planned from what ``STARTS`` did, and played.
+
+    Raises:
+        ForesightError: it cannot be found.
+    """
+    days, seed = evaluation.days, evaluation.settings.seed
+    begun = (evaluation.played[name] for name in STARTS)
+    starts = [[(one.p_mw, one.q_mvar) for one in same_day] for same_day in zip(*begun, strict=True)]
+    env = NetworkedGridEnv(topology)
+    sizes = [len(spec.controls) for spec in topology.grid_specs]
+    planned, played = [], []
+    for done, plan in enumerate(plan_days(topology, days, starts, evaluation.settings.processes), start=1):
+        cut = np.split(plan.actions, np.cumsum(sizes)[:-1], axis=1)
+        steps = [dict(zip(env.possible_agents, step, strict=True)) for step in zip(*cut, strict=True)]
+        played.append(play_day(env, day := days[done - 1], day_seed(seed, day), steps))
+        planned.append(plan)
+        progress(BEST, done, len(days))
+    env.close()
+    return evaluation._replace(played={**evaluation.played, BEST: played}, planned=tuple(planned))
 
 
 def _days_of(env: NetworkedGridEnv) -> tuple[int, ...]:

@@ -51,6 +51,18 @@ def print_tables(summary: Mapping[str, Any]) -> None:
     for table in (_returns(title, policies), _costs(policies), _kpis(policies)):
         console.print(table)
         console.print()
+    console.print(_optimum(summary["optimum"]), highlight=False)
+
+
+def _optimum(found: Mapping[str, Any]) -> str:
+    """How the optimum is to be read, or why there is none."""
+    if "missing" in found:
+        return f"no optimum: {found['missing']}"
+    return (
+        f"optimum: the best plan found with every hour of the day known beforehand; what it earns when it is played. "
+        f"Its last linear models promised {found['gap']:,.2f} $/day ({found['gap_percent']:.3f} %) more, and were the "
+        f"network linear everywhere {found['gap_anywhere']:,.2f} $/day ({found['gap_anywhere_percent']:.2f} %) more."
+    )
 
 
 def _returns(title: str, policies: Mapping[str, Any]) -> Table:

@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from zgrid.foresight.optimum import Planned, check, plan_day, plan_days
+from zgrid.foresight.rehearsal import Rehearsal
+
+__all__ = ["Planned", "Rehearsal", "check", "plan_day", "plan_days"]

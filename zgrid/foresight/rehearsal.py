@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgrid.agents.spec import GRID_SERIES
+from zgrid.devices import device_class
 from zgrid.errors import ForesightError
 from zgrid.fleet import Fleet
 from zgrid.foresight.program import Array
@@ -58,6 +59,7 @@ class Rehearsal:
         self._coming = (self.rows + 1) % calendar.n_rows
         self._grids = topology.grid_specs
         self._assessors = [spec.build_reward() for spec in self._grids]
+        self.rewards = [assessor.config for assessor in self._assessors]
         ends = np.cumsum([0, *(len(spec.devices) for spec in self._grids)])
         self._devices = [slice(*pair) for pair in itertools.pairwise(ends)]
         self._parts = [world.network.parts.index(grid) for grid in world.grids]
@@ -67,18 +69,29 @@ class Rehearsal:
         """Steps of the episode."""
         return len(self.rows)
 
+    def series_of(self, device: int) -> Array:
+        """The time series of one device, (n_steps, n_series) float64."""
+        sizes = [len(device_class(spec.config.kind).SERIES) for spec in self.specs]
+        begin = sum(sizes[:device])
+        return self.series[:, begin : begin + sizes[device]]
+
+    def import_mw(self, played: Played) -> Array:
+        """What the grids took at their PCCs, (n_steps, n_grids) float64."""
+        return played.solution.p_pcc_mw[:, self._parts]
+
     def play(self, plans: Array) -> list[Played]:
-        """Play plans, (n, n_steps, n_controls) in [-1, 1].
+        """Play plans, (n, n_steps, n_controls) in [-1, 1], of each what the devices can do of it.
 
         Raises:
             ForesightError: a power flow diverges.
         """
         n = len(plans)
-        p, q, cost, violation = self._move(plans)
+        p, q, *_ = self._move(plans)
+        p, q, cost, violation = self._move(self.actions(p, q).reshape(n, self.n_steps, -1))
         solution = self._solve(p, q)
         rewards = self._assess(solution, p, q, cost, violation).reshape(n, self.n_steps, -1)
         p, q = p.reshape(n, self.n_steps, -1), q.reshape(n, self.n_steps, -1)
-        done = self._actions(p, q)
+        done = self.actions(p, q)
         return [
             Played(done[k], p[k], q[k], _part(solution, k, self.n_steps), rewards[k], float(rewards[k].sum()))
             for k in range(n)
@@ -104,6 +117,16 @@ class Rehearsal:
             )
         )
 
+    def actions(self, p: Array, q: Array) -> Array:
+        """The actions that ask for exactly what was injected, (..., n_controls) in [-1, 1]."""
+        columns = []
+        for device, control in self.controls:
+            done = (p if control.name == "p_mw" else q)[..., device]
+            span = control.high - control.low
+            share = (done - control.low) / span if span > 0.0 else np.full(done.shape, 0.5)
+            columns.append(np.clip(2.0 * share - 1.0, -1.0, 1.0))
+        return np.stack(columns, axis=-1) if columns else np.zeros((*p.shape[:-1], 0))
+
     # ---- inside ----------------------------------------------------------------------------------------------------
 
     def _move(self, plans: Array) -> tuple[Array, Array, Array, Array]:
@@ -119,16 +142,6 @@ class Rehearsal:
             moved[:, :, step] = fleet.p_mw, fleet.q_mvar, fleet.cost, fleet.violation
         p, q, cost, violation = moved.reshape(4, n * self.n_steps, n_devices)
         return p, q, cost, violation
-
-    def _actions(self, p: Array, q: Array) -> Array:
-        """The actions that ask for exactly what was injected, (n, n_steps, n_controls)."""
-        columns = []
-        for device, control in self.controls:
-            done = (p if control.name == "p_mw" else q)[..., device]
-            span = control.high - control.low
-            share = (done - control.low) / span if span > 0.0 else np.full(done.shape, 0.5)
-            columns.append(np.clip(2.0 * share - 1.0, -1.0, 1.0))
-        return np.stack(columns, axis=-1) if columns else np.zeros((*p.shape[:2], 0))
 
     def _solve(self, p: Array, q: Array, rows: NDArray[np.intp] | None = None) -> Solution:
         rows = np.resize(self.rows, len(p)) if rows is None else rows
