@@ -54,7 +54,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
         evaluation = _evaluate(arguments)
         summary = evaluation.summary()
         files, hint = ([], "") if arguments.out is None else write(arguments.out, evaluation, summary)
-    except (TopologyError, CheckpointError, MissingExtraError) as error:
+    except TopologyError as error:
+        return tell(str(error), BAD_INPUT)
+    except (CheckpointError, MissingExtraError) as error:
         return tell(f"error: {error}", BAD_INPUT)
     except ZgridError as error:
         return tell(f"error: {error}", FAILED)

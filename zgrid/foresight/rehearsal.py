@@ -80,11 +80,7 @@ class Rehearsal:
         return played.solution.p_pcc_mw[:, self._parts]
 
     def play(self, plans: Array) -> list[Played]:
-        """Play plans, (n, n_steps, n_controls) in [-1, 1], of each what the devices can do of it.
-
-        Raises:
-            ForesightError: a power flow diverges.
-        """
+        """Play plans, (n, n_steps, n_controls) in [-1, 1], of each what the devices can do of it."""
         n = len(plans)
         p, q, *_ = self._move(plans)
         p, q, cost, violation = self._move(self.actions(p, q).reshape(n, self.n_steps, -1))
@@ -98,7 +94,11 @@ class Rehearsal:
         ]
 
     def slopes(self, played: Played) -> Slopes:
-        """The slopes of the network around a plan, by central differences of the real power flow."""
+        """The slopes of the network around a plan, by central differences of the real power flow.
+
+        Raises:
+            ForesightError: a power flow diverges.
+        """
         n = self.n_steps
         cases = np.repeat(np.arange(n), 2 * len(self.controls))
         p, q = played.p_mw[cases], played.q_mvar[cases]
@@ -109,6 +109,8 @@ class Rehearsal:
             moved[2 * k :: 2 * len(self.controls), device] += widths[k]
             moved[2 * k + 1 :: 2 * len(self.controls), device] -= widths[k]
         solution = self._solve(p, q, self.rows[cases])
+        if not (np.all(played.solution.converged) and np.all(solution.converged)):
+            raise ForesightError(f"day {self.day}: the power flow diverges around a plan; expected one that solves")
         loading = np.concatenate((solution.line_loading, solution.trafo_loading), axis=1)
         return Slopes(
             *(
@@ -145,10 +147,7 @@ class Rehearsal:
 
     def _solve(self, p: Array, q: Array, rows: NDArray[np.intp] | None = None) -> Solution:
         rows = np.resize(self.rows, len(p)) if rows is None else rows
-        solution = self.world.solve_rows(p, q, np.zeros((len(p), 0)), rows)
-        if not np.all(solution.converged):
-            raise ForesightError(f"day {self.day}: the power flow diverges; expected plans near one that solves")
-        return solution
+        return self.world.solve_rows(p, q, np.zeros((len(p), 0)), rows)
 
     def _assess(self, solution: Solution, p: Array, q: Array, cost: Array, violation: Array) -> Array:
         """The reward of every grid, (n_cases, n_grids), $."""
