@@ -1,4 +1,4 @@
-"""The command line: ``zgrid run|validate|schema|generate|export``; ``launch.py`` is ``zgrid run``."""
+"""The command line: ``zgrid run|evaluate|validate|schema|generate|export``; ``launch.py`` is ``zgrid run``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,25 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from zgrid.errors import Finding, MissingExtraError, NetworkError, TopologyError, ZgridError
+from zgrid.cli_evaluate import add_evaluate, evaluate
+from zgrid.command import (
+    BAD_INPUT,
+    FAILED,
+    INTERRUPTED,
+    OK,
+    TERMINATED,
+    count,
+    make_folder,
+    policy_settings,
+    policy_text,
+    tell,
+)  # fmt: skip
+from zgrid.errors import MissingExtraError, NetworkError, TopologyError, ZgridError
 from zgrid.launcher import Terminated, launch
 from zgrid.play import Plan
 from zgrid.topology import Topology, examine, json_schema, load, parse_overrides
 from zgrid.topology.generated import dump, generate
 from zgrid.view import ConsoleView
-
-OK, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_run(commands.add_parser("run", help="play a topology", **_texts("zgrid run")))
+    add_evaluate(commands)
     validate = commands.add_parser(
         "validate", help="check a topology", epilog="example: zgrid validate topologies/3mg.yaml"
     )
@@ -45,9 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_generate(commands)
     _add_export(commands)
     arguments = parser.parse_args(argv)
-    command = {"run": run, "validate": _validate, "schema": _schema, "generate": _generate, "export": _export}[
-        arguments.command
-    ]
+    command = {
+        "run": run, "evaluate": evaluate, "validate": _validate, "schema": _schema, "generate": _generate,
+        "export": _export,
+    }[arguments.command]  # fmt: skip
     return command(arguments)
 
 
@@ -58,7 +71,7 @@ def _add_generate(commands: Any) -> None:
         description="Write a topology of many microgrids, and survey its voltages over a month of the data.",
         epilog="example: zgrid generate --microgrids 50 --seed 1 --out 50mg.yaml",
     )
-    made.add_argument("--microgrids", metavar="N", type=_count, required=True, help="how many, 1 to 1000")
+    made.add_argument("--microgrids", metavar="N", type=count, required=True, help="how many, 1 to 1000")
     made.add_argument("--seed", metavar="S", type=int, default=0, help="seed of sizes and prices (default: 0)")
     made.add_argument("--out", metavar="FILE", type=Path, help="file to write (default: standard output, no survey)")
     made.add_argument("--month", metavar="M", type=int, choices=range(1, 13), default=1, help="month (default: 1)")
@@ -103,8 +116,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     mode.add_argument("--centralized", action="store_true", default=None, help="direct calls, no broker")
     mode.add_argument("--distributed", dest="centralized", action="store_false", help="over a broker")
     parser.add_argument("--broker", choices=("in_memory", "zmq"), help="which broker (implies --distributed)")
-    parser.add_argument("--steps", metavar="N", type=_count, help="stop after N steps in all")
-    parser.add_argument("--episodes", metavar="N", type=_count, help="episodes to play (default: 7)")
+    parser.add_argument("--steps", metavar="N", type=count, help="stop after N steps in all")
+    parser.add_argument("--episodes", metavar="N", type=count, help="episodes to play (default: 7)")
     parser.add_argument("--seed", metavar="N", type=int, help="seed of the first episode")
     parser.add_argument(
         "--policy", metavar="NAME", help="what all grids do: idle, random, rule_based, onnx:FILE, or module:Class"
@@ -120,33 +133,21 @@ def run(arguments: argparse.Namespace) -> int:
         topology = load(arguments.file, _overrides(arguments))
         plan = Plan(arguments.episodes, arguments.steps, topology.seed, arguments.out)
         if arguments.out is not None:
-            _make_folder(arguments.out)
+            make_folder(arguments.out)
         settings = [*arguments.set]
         if arguments.policy is not None:
-            settings += [f"policy={_policy(arguments.policy)}", "grids.*.policy=null"]
+            settings += [f"policy={policy_text(arguments.policy)}", "grids.*.policy=null"]
         source = " ".join([arguments.file, *(f"--set {shlex.quote(setting)}" for setting in settings)])
         launch(topology, plan, ConsoleView(topology, quiet=arguments.quiet), source)
     except TopologyError as error:
-        return _tell(str(error), BAD_INPUT)
+        return tell(str(error), BAD_INPUT)
     except ZgridError as error:
-        return _tell(f"error: {error}", FAILED)
+        return tell(f"error: {error}", FAILED)
     except KeyboardInterrupt:
-        return _tell("interrupted; everything that was started has ended", INTERRUPTED)
+        return tell("interrupted; everything that was started has ended", INTERRUPTED)
     except Terminated:
-        return _tell("terminated; everything that was started has ended", TERMINATED)
+        return tell("terminated; everything that was started has ended", TERMINATED)
     return OK
-
-
-def _make_folder(out: Path) -> None:
-    """Make the folder of results now, not after the run.
-
-    Raises:
-        TopologyError: it cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TopologyError("command line", [Finding("--out", f"expected a folder: {error}")]) from error
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -155,36 +156,23 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     named = {"centralized": centralized, "message_broker": arguments.broker, "seed": arguments.seed}
     overrides |= {key: value for key, value in named.items() if value is not None}
     if arguments.policy is not None:
-        overrides |= _policy_overrides(arguments.policy)
+        overrides |= policy_settings(arguments.policy)
     return overrides
-
-
-def _policy_overrides(text: str) -> dict[str, Any]:
-    """``--policy`` as overrides: every grid plays it."""
-    return {"policy": _policy(text), "grids.*.policy": None}
-
-
-def _policy(text: str) -> str:
-    """A policy named on a command line; a file is looked for where the command is started, then among the shipped."""
-    kind, colon, file = text.partition(":")
-    if kind != "onnx" or not colon:
-        return text
-    return f"onnx:{Path(file).absolute()}" if Path(file).exists() or "{grid}" in file or "/" in file else text
 
 
 def _validate(arguments: argparse.Namespace) -> int:
     try:
         topology, findings = examine(arguments.file, parse_overrides(arguments.set))
     except TopologyError as error:
-        return _tell(str(error), BAD_INPUT)
+        return tell(str(error), BAD_INPUT)
     for finding in findings:
         print(finding)
     if findings or topology is None:
-        return _tell(f"{arguments.file}: {len(findings)} finding{'s' if len(findings) != 1 else ''}", BAD_INPUT)
+        return tell(f"{arguments.file}: {len(findings)} finding{'s' if len(findings) != 1 else ''}", BAD_INPUT)
     try:
         _solve_once(topology)
     except (TopologyError, NetworkError) as error:
-        return _tell(str(error), BAD_INPUT)
+        return tell(str(error), BAD_INPUT)
     grids, devices = len(topology.grids), len(topology.device_specs)
     print(f"{arguments.file}: no findings; {grids} grid{'s' if grids != 1 else ''}, {devices} devices, {topology.mode}")
     return OK
@@ -206,7 +194,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     try:
         content = generate(arguments.microgrids, arguments.seed)
     except ValueError as error:
-        return _tell(f"error: {error}", BAD_INPUT)
+        return tell(f"error: {error}", BAD_INPUT)
     command = f"zgrid generate --microgrids {arguments.microgrids} --seed {arguments.seed}"
     text = dump(
         content, f"{arguments.microgrids} microgrids (IEEE 13-bus) on a radial feeder, made by\n\n  {command}\n"
@@ -218,9 +206,9 @@ def _generate(arguments: argparse.Namespace) -> int:
         arguments.out.write_text(text, encoding="utf-8")
         return _survey(arguments)
     except OSError as error:
-        return _tell(f"--out: cannot be written: {error}", BAD_INPUT)
+        return tell(f"--out: cannot be written: {error}", BAD_INPUT)
     except ZgridError as error:
-        return _tell(f"error: {error}", FAILED)
+        return tell(f"error: {error}", FAILED)
 
 
 def _survey(arguments: argparse.Namespace) -> int:
@@ -234,7 +222,7 @@ def _survey(arguments: argparse.Namespace) -> int:
         print(f"  {devices}: {low:.3f} to {high:.3f} pu over {hours} hours, {diverged} without a solution")
         sane = sane and diverged == 0 and low >= 0.9 and high <= 1.1
     print(f"next: python launch.py {arguments.out}")
-    return OK if sane else _tell("the voltages are not within 0.9 to 1.1 pu", FAILED)
+    return OK if sane else tell("the voltages are not within 0.9 to 1.1 pu", FAILED)
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -246,7 +234,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
         files = export(arguments.checkpoint, arguments.file)
     except (ZgridError, OSError) as error:
-        return _tell(f"error: {error}", BAD_INPUT)
+        return tell(f"error: {error}", BAD_INPUT)
     size_kb = sum(file.stat().st_size for file in files) / 1000
     print(f"wrote {', '.join(map(str, files))} ({size_kb:.0f} kB)")
     print(f"next: python launch.py topologies/3mg.yaml --policy 'onnx:{arguments.file}'")
@@ -256,15 +244,3 @@ def _export(arguments: argparse.Namespace) -> int:
 def _schema(arguments: argparse.Namespace) -> int:
     print(json.dumps(json_schema(), indent=2))
     return OK
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("expected at least 1")
-    return count
-
-
-def _tell(text: str, code: int) -> int:
-    print(text, file=sys.stderr)
-    return code

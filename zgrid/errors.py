@@ -7,6 +7,7 @@ ZgridError
 ├── CheckpointError (ValueError)        what a trainer left behind, and cannot be used here
 ├── ProfileError (ValueError)           a time series that is missing or unusable
 ├── NetworkError (ValueError)           an electrical network that cannot be built or solved
+├── ForesightError (ValueError)         a case that cannot be planned with foresight
 ├── ActionError (ValueError)            an action that is not in the action space
 ├── MessageError (ValueError)           bytes that are no message
 ├── BrokerError (ConnectionError)       a broker that cannot be used (closed, forked, no address)
@@ -69,6 +70,10 @@ class ProfileError(ZgridError, ValueError):
 
 class NetworkError(ZgridError, ValueError):
     """An electrical network that cannot be built, coupled or solved."""
+
+
+class ForesightError(ZgridError, ValueError):
+    """A case whose best plan cannot be found: what is in the way, and what could be planned."""
 
 
 class ActionError(ZgridError, ValueError):

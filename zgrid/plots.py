@@ -98,6 +98,35 @@ def draw_learning_curve(
     figure.savefig(path, dpi=110)
 
 
+def draw_scores(returns: Mapping[str, Sequence[float]], title: str, path: Path) -> None:
+    """The return of every day, $, (n_days,) by policy: a row per policy, best mean last, with the mean, as a PNG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("pictures need matplotlib: pip install 'zgrid[plot]'") from error
+    names = sorted(returns, key=lambda name: float(np.mean(returns[name])))
+    figure = Figure(figsize=(7.5, 1.4 + 0.55 * len(names)), layout="constrained")
+    axis = figure.subplots()
+    for row, name in enumerate(names):
+        days, mean = returns[name], float(np.mean(returns[name]))
+        spread = row + 0.3 * (np.arange(len(days)) % 5 - 2) / 2.0  # so that equal days are seen side by side
+        axis.plot(days, spread, ".", color=_COLOURS["storage"], alpha=0.35, markersize=5)
+        axis.plot([mean, mean], [row - 0.38, row + 0.38], color=_IMPORT, linewidth=2.2)
+        axis.annotate(f"{mean:,.0f}", (mean, row + 0.38), ha="center", va="bottom", fontsize="small", color=_IMPORT)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(-0.6, len(names) - 0.25)
+    axis.set_xlabel("return of a day, all grids, $ (dots: days, bars: means)")
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.grid(alpha=0.25, axis="x")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_title(title)
+    figure.savefig(path, dpi=110)
+
+
 def _last_whole_episode(rows: Rows, steps: int) -> Rows:
     episodes: dict[int, list[dict[str, float]]] = {}
     for row in rows:

@@ -1,0 +1,51 @@
+"""What commands share: exit codes, arguments that several take, and how they tell an error."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from zgrid.errors import Finding, TopologyError
+
+OK, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of results now, not after the run.
+
+    Raises:
+        TopologyError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TopologyError("command line", [Finding("--out", f"expected a folder: {error}")]) from error
+
+
+def policy_settings(text: str) -> dict[str, Any]:
+    """``--policy`` as overrides: every grid plays it."""
+    return {"policy": policy_text(text), "grids.*.policy": None}
+
+
+def policy_text(text: str) -> str:
+    """A policy named on a command line; a file is looked for where the command is started, then among the shipped."""
+    kind, colon, file = text.partition(":")
+    if kind != "onnx" or not colon:
+        return text
+    return f"onnx:{Path(file).absolute()}" if Path(file).exists() or "{grid}" in file or "/" in file else text
+
+
+def count(text: str) -> int:
+    """An argument that counts something, at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("expected at least 1")
+    return number
+
+
+def tell(text: str, code: int) -> int:
+    """Print a text to standard error; the exit code, for the caller to return."""
+    print(text, file=sys.stderr)
+    return code
