@@ -51,7 +51,7 @@ def train(arguments: argparse.Namespace) -> int:
 
     needs("rllib")
     from zgrid.rl.checkpoint import check_free
-    from zgrid.rl.progress import Progress, Row
+    from zgrid.rl.progress import Progress, Row, baselines
     from zgrid.rl.rllib import Settings, Trainer
     from zgrid.rl.stopping import Stopping
     from zgrid.topology import load
@@ -68,7 +68,11 @@ def train(arguments: argparse.Namespace) -> int:
         trainer = Trainer(
             topology, settings, arguments.seed, independent=arguments.independent, num_env_runners=runners
         )
-    with trainer, Progress(folder, last, fresh=not arguments.resume) as progress, Stopping() as stopping:
+    with (
+        trainer,
+        Progress(folder, last, baselines(topology), fresh=not arguments.resume) as progress,
+        Stopping() as stopping,
+    ):
         while trainer.iteration < last and not stopping.is_asked:
             begin = time.perf_counter()
             mean_return = trainer.train()

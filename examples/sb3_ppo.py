@@ -54,11 +54,10 @@ def train(arguments: argparse.Namespace) -> None:
 
     needs("sb3")
     from zgrid.rl.checkpoint import check_free
-    from zgrid.rl.progress import Progress, Row
-    from zgrid.rl.sb3 import Settings, Trainer, one_thread
+    from zgrid.rl.progress import Progress, Row, baselines
+    from zgrid.rl.sb3 import Settings, Trainer
     from zgrid.topology import load
 
-    one_thread()
     topology = load(arguments.topology, MODES[arguments.mode])
     folder = arguments.resume or arguments.checkpoint_dir
     check_free(folder)
@@ -68,7 +67,7 @@ def train(arguments: argparse.Namespace) -> None:
         days = 4 if arguments.test else arguments.num_envs
         trainer = Trainer(topology, Settings(days=days, copies=arguments.mode == "copies"), arguments.seed)
     last = 3 if arguments.test else arguments.iterations
-    with closing(trainer), Progress(folder, last, fresh=not arguments.resume) as progress:
+    with closing(trainer), Progress(folder, last, baselines(topology), fresh=not arguments.resume) as progress:
         while trainer.iteration < last:
             begin = time.perf_counter()
             mean_return = trainer.train()

@@ -22,7 +22,7 @@ def main() -> int:
     )
     parser.add_argument("topology", nargs="?", default="3mg", help="topology file or the name of a shipped one (3mg)")
     parser.add_argument("--iterations", type=int, default=300, help="iterations in all (default: 300)")
-    parser.add_argument("--num-envs", type=int, default=64, help="copies; an iteration is a day in each (default: 64)")
+    parser.add_argument("--num-envs", type=int, default=128, help="copies, each a day an iteration (default: 128)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint-dir", type=Path, default=Path("runs/torchrl_mappo"))
     parser.add_argument("--resume", metavar="DIR", type=Path, help="go on from this checkpoint, exactly")
@@ -41,11 +41,10 @@ def train(arguments: argparse.Namespace) -> None:
 
     needs("torchrl")
     from zgrid.rl.checkpoint import check_free
-    from zgrid.rl.progress import Progress, Row
-    from zgrid.rl.torchrl import Settings, Trainer, one_thread
+    from zgrid.rl.progress import Progress, Row, baselines
+    from zgrid.rl.torchrl import Settings, Trainer
     from zgrid.topology import load
 
-    one_thread()
     topology = load(arguments.topology)
     folder = arguments.resume or arguments.checkpoint_dir
     check_free(folder)
@@ -54,7 +53,7 @@ def train(arguments: argparse.Namespace) -> None:
     else:
         trainer = Trainer(topology, Settings(num_envs=8 if arguments.test else arguments.num_envs), arguments.seed)
     last = 3 if arguments.test else arguments.iterations
-    with Progress(folder, last, fresh=not arguments.resume) as progress:
+    with Progress(folder, last, baselines(topology), fresh=not arguments.resume) as progress:
         while trainer.iteration < last:
             begin = time.perf_counter()
             mean_return = trainer.train()

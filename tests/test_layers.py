@@ -33,8 +33,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("zgrid.port",),
     ("zgrid.execution",),
     ("zgrid.environment", "zgrid.vector", "zgrid.survey", "zgrid.foresight"),
-    ("zgrid.play", "zgrid.rl", "zgrid.evaluation"),
-    ("zgrid.launcher", "zgrid.cli_evaluate"),
+    ("zgrid.play", "zgrid.evaluation"),
+    ("zgrid.launcher", "zgrid.cli_evaluate", "zgrid.rl"),
     ("zgrid.cli", "nodes"),
 )
 """Lowest first. Those of one layer do not know each other; within a package its modules may."""

@@ -10,9 +10,14 @@ from torch import Tensor, nn
 
 from zgrid.rl.scaling import Normal
 
-HIDDEN = (64, 64)
+HIDDEN = (128, 128)
 CLIP = 10.0
 """Scaled inputs are clipped to +-this."""
+
+
+def one_thread() -> None:
+    """Small networks are fastest on one thread, and sums in a fixed order are the same on every run."""
+    torch.set_num_threads(1)
 
 
 class Scaled(nn.Module):

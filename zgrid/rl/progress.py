@@ -8,10 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+import numpy as np
+
 from zgrid.errors import MissingExtraError
+from zgrid.evaluation import Settings, evaluate
 from zgrid.plots import draw_learning_curve
+from zgrid.topology import Topology
 from zgrid.view import TrainingView
 
+_BASELINE_DAYS = 30
 CURVE, PICTURE = "curve.csv", "learning_curve.png"
 
 
@@ -76,6 +81,13 @@ class Progress:
         except MissingExtraError:
             return files
         return [*files, self._folder / PICTURE]
+
+
+def baselines(topology: Topology) -> dict[str, float]:
+    """What the rules and idling earn on 30 days of the split trained on, $ per day over all grids."""
+    settings = Settings(split=topology.profiles.split, episodes=_BASELINE_DAYS, optimum=False)
+    played = evaluate(topology, {}, settings).played
+    return {name: float(np.mean([day.value for day in played[name]])) for name in ("rule_based", "idle")}
 
 
 def read_curve(folder: Path) -> list[Row]:

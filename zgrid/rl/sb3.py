@@ -11,7 +11,6 @@ from pickle import UnpicklingError
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
@@ -23,17 +22,12 @@ from torch import Tensor, nn
 from zgrid.environment import NetworkedGridEnv
 from zgrid.errors import ActionError, CheckpointError, Finding, TopologyError
 from zgrid.rl.checkpoint import SHARED, About, check_fits, command_line, policy_map, read_about, replacing, save
-from zgrid.rl.networks import HIDDEN, Actor, Scaled
+from zgrid.rl.networks import HIDDEN, Actor, Scaled, one_thread
 from zgrid.rl.scaling import Normal, measure
 from zgrid.topology import Topology
 from zgrid.vector import NetworkedVectorEnv
 
 MODEL, SETTINGS = "model.zip", "settings.json"
-
-
-def one_thread() -> None:
-    """Small networks are fastest on one thread, and sums in a fixed order are the same on every run."""
-    torch.set_num_threads(1)
 
 
 class _OneCopy:
@@ -288,6 +282,7 @@ class Trainer:
         Raises:
             TopologyError: grids that cannot share a policy, or a topology that does not run in copies.
         """
+        one_thread()
         self.topology, self.settings, self.seed = topology, settings, seed
         copies, days = (settings.days, 1) if settings.copies else (1, settings.days)
         source = NetworkedVectorEnv(topology, copies) if settings.copies else NetworkedGridEnv(topology)

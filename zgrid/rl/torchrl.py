@@ -20,7 +20,7 @@ from torchrl.objectives.value import MultiAgentGAE
 
 from zgrid.errors import CheckpointError
 from zgrid.rl.checkpoint import SHARED, About, check_fits, command_line, policy_map, read_about, replacing, save
-from zgrid.rl.networks import HIDDEN, Actor, Critic, side_by_side
+from zgrid.rl.networks import HIDDEN, Actor, Critic, one_thread, side_by_side
 from zgrid.rl.scaling import Scaling, measure
 from zgrid.topology import Topology
 from zgrid.vector import NetworkedVectorEnv
@@ -30,11 +30,6 @@ STATE = "trainer.pt"
 _KEYS = {
     "value": "state_value", "reward": "reward", "advantage": "advantage", "value_target": "value_target",
 }  # fmt: skip
-
-
-def one_thread() -> None:
-    """Small networks are fastest on one thread, and sums in a fixed order are the same on every run."""
-    torch.set_num_threads(1)
 
 
 class TorchGridEnv(EnvBase):
@@ -110,10 +105,10 @@ class TorchGridEnv(EnvBase):
 class Settings:
     """What multi-agent PPO is run with."""
 
-    num_envs: int = 64
-    learning_rate: float = 5e-4
+    num_envs: int = 128
+    learning_rate: float = 7e-4
     epochs: int = 8
-    minibatch: int = 512
+    minibatch: int = 1024
     """Steps of copies, each with all its grids."""
     gamma: float = 0.95
     lmbda: float = 0.9
@@ -159,6 +154,7 @@ class Trainer:
     """
 
     def __init__(self, topology: Topology, settings: Settings, seed: int = 0) -> None:
+        one_thread()
         torch.manual_seed(seed)
         self.topology, self.settings, self.seed = topology, settings, seed
         self.env = env = TorchGridEnv(topology, settings.num_envs)

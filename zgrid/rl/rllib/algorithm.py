@@ -28,15 +28,12 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
+from zgrid.rl.networks import one_thread
+
 MEAN_RETURN = "mean_return"
 """The mean return of a day over all grids, $, among the results of an iteration."""
 _LEARNER = 2**31
 """Stands for the learner where a day stands for its draws."""
-
-
-def one_thread() -> None:
-    """Small networks are fastest on one thread, and sums in a fixed order are the same on every run."""
-    torch.set_num_threads(1)
 
 
 def _draw_from(*key: int) -> int:

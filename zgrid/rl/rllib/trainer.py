@@ -19,9 +19,9 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from zgrid.errors import CheckpointError, NodeDiedError
 from zgrid.rl.checkpoint import SHARED, About, check_fits, command_line, policy_map, read_about, replacing, save
-from zgrid.rl.networks import HIDDEN, Actor
+from zgrid.rl.networks import HIDDEN, Actor, one_thread
 from zgrid.rl.rllib import env, module
-from zgrid.rl.rllib.algorithm import MEAN_RETURN, DayRunner, ExactPPO, day_return, one_thread
+from zgrid.rl.rllib.algorithm import MEAN_RETURN, DayRunner, ExactPPO, day_return
 from zgrid.rl.scaling import Scaling, measure
 from zgrid.topology import Topology
 
