@@ -18,8 +18,6 @@ from zgrid.topology import parse_overrides
 if TYPE_CHECKING:
     from zgrid.evaluation import Evaluation
 
-REFERENCES = ("idle", "random", "rule_based")
-
 
 def add_evaluate(commands: Any) -> None:
     """The command and its arguments."""
@@ -72,8 +70,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
 def names_of(policies: Sequence[str]) -> dict[str, str]:
     """What to call each policy -> what a topology calls it. A file is called by its stem, two of one stem by all of
     their names; what always plays is not named again."""
+    from zgrid.evaluation import REFERENCES
+    from zgrid.scores import BEST
+
     stems = [_stem(policy) for policy in policies]
-    taken = [*REFERENCES, "optimum"]
+    taken = [*REFERENCES, BEST]
     return {
         stem if (stems + taken).count(stem) == 1 else policy: policy_text(policy)
         for policy, stem in zip(policies, stems, strict=True)

@@ -12,7 +12,7 @@ from zgrid.agents.spec import MEASURED
 from zgrid.environment import NetworkedGridEnv
 from zgrid.errors import ForesightError
 from zgrid.foresight import Planned, plan_days
-from zgrid.scores import BASELINE, BEST, RIVAL, WORST, PlayedDay, assess
+from zgrid.scores import BASELINE, BEST, RIVAL, WORST, PlayedDay, assess, without_nan
 from zgrid.topology import Source, Topology, load, load_calendar
 
 REFERENCES = (BASELINE, WORST, RIVAL)
@@ -66,16 +66,19 @@ class Evaluation(NamedTuple):
         }
 
     def _optimum(self) -> dict[str, Any]:
-        """How far the mean promise of the linear models is above the mean of what was earned, $ and % of it."""
+        """How far the linear models' promises and the proven bound are above what was earned: means of a day in $, and
+        % of it. The bound is None where a day has none."""
         if not self.planned:
             return {"missing": self.no_optimum}
         earned = float(np.mean([day.value for day in self.played[BEST]]))
         promised = {
             "gap": float(np.mean([one.promised for one in self.planned])) - earned,
             "gap_anywhere": float(np.mean([one.promised_anywhere for one in self.planned])) - earned,
+            "bound_gap": float(np.mean([one.bound for one in self.planned])) - earned,
         }
         shares = {f"{name}_percent": 100.0 * gap / abs(earned) if earned else 0.0 for name, gap in promised.items()}
-        return promised | shares | {"models": sum(one.rounds for one in self.planned)}
+        found: dict[str, Any] = without_nan(promised | shares)
+        return found | {"models": sum(one.rounds for one in self.planned)}
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per policy and day: its return in $, of all grids and of each, the steps with a violation or without a

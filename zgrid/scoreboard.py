@@ -58,10 +58,13 @@ def _optimum(found: Mapping[str, Any]) -> str:
     """How the optimum is to be read, or why there is none."""
     if "missing" in found:
         return f"no optimum: {found['missing']}"
+    proven = "no bound is known (negative prices, or a network that does more than lose power)"
+    if found["bound_gap"] is not None:
+        proven = f"no plan can earn {found['bound_gap']:,.2f} $/day ({found['bound_gap_percent']:.2f} %) more"
     return (
         f"optimum: the best plan found with every hour of the day known beforehand; what it earns when it is played. "
-        f"Its last linear models promised {found['gap']:,.2f} $/day ({found['gap_percent']:.3f} %) more, and were the "
-        f"network linear everywhere {found['gap_anywhere']:,.2f} $/day ({found['gap_anywhere_percent']:.2f} %) more."
+        f"Its last linear models promised {found['gap']:,.2f} $/day ({found['gap_percent']:.3f} %) more, without a "
+        f"trust region {found['gap_anywhere']:,.2f} ({found['gap_anywhere_percent']:.2f} %); proven: {proven}."
     )
 
 

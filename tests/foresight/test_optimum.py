@@ -108,6 +108,11 @@ class TestOptimum:
             assert -1e-6 <= plan.promised - plan.earned < 0.001 * abs(plan.earned)
             assert 0.0 <= plan.promised_anywhere - plan.earned < 0.02 * abs(plan.earned)
 
+    def test_is_near_a_bound_that_nobody_beats(self, evaluation: Evaluation) -> None:
+        for plan in evaluation.planned:
+            assert plan.earned <= plan.bound <= plan.earned + 0.05 * abs(plan.earned)
+        assert 0.0 < evaluation.summary()["optimum"]["bound_gap_percent"] < 5.0
+
     def test_scores_1(self, evaluation: Evaluation) -> None:
         policies = evaluation.summary()["policies"]
         assert policies["optimum"]["score"] == 1.0

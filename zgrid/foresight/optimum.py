@@ -6,6 +6,7 @@ trust region, plays it, and keeps it if it earns more. What counts is what a pla
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from zgrid.errors import ForesightError
+from zgrid.foresight.bound import upper_bound
 from zgrid.foresight.flexibility import why_not
 from zgrid.foresight.model import promise, why_not_rewarded
 from zgrid.foresight.program import Array
@@ -41,13 +43,15 @@ class Planned(NamedTuple):
     """The best plan found: its actions, (n_steps, n_controls) in [-1, 1], and what it earned when it was played, $.
 
     ``promised`` is the best return within the last trust region, had the network been linear, and ``promised_anywhere``
-    without a trust region, $. ``rounds`` is how many models were solved.
+    without a trust region, $. ``bound`` is a return that no plan can beat, $; NaN where none is known. ``rounds`` is
+    how many models were solved.
     """
 
     actions: Array
     earned: float
     promised: float
     promised_anywhere: float
+    bound: float
     rounds: int
 
 
@@ -80,7 +84,8 @@ def plan_day(rehearsal: Rehearsal, starts: Sequence[Start]) -> Planned:
     ]
     best = max(found, key=lambda one: one.earned)
     (played,) = rehearsal.play(best.actions[None])
-    return best._replace(promised_anywhere=promise(rehearsal, played, rehearsal.slopes(played), 1.0).value)
+    anywhere = promise(rehearsal, played, rehearsal.slopes(played), 1.0).value
+    return best._replace(promised_anywhere=anywhere, bound=upper_bound(rehearsal))
 
 
 def plan_days(
@@ -127,7 +132,7 @@ def _climb(rehearsal: Rehearsal, played: Played) -> Planned:
         hoped, rounds = promise(rehearsal, played, slopes, radius), rounds + 1
         gain = hoped.value - played.value
         if gain <= _ENOUGH * abs(played.value) or radius < _SMALLEST_RADIUS or rounds == _ROUNDS:
-            return Planned(played.actions, played.value, hoped.value, hoped.value, rounds)
+            return Planned(played.actions, played.value, hoped.value, hoped.value, math.nan, rounds)
         share, best = _walk(rehearsal, played, hoped.actions)
         improved = best.value - played.value
         if improved > 0.0:

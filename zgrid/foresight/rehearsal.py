@@ -61,7 +61,7 @@ class Rehearsal:
         self._assessors = [spec.build_reward() for spec in self._grids]
         self.rewards = [assessor.config for assessor in self._assessors]
         ends = np.cumsum([0, *(len(spec.devices) for spec in self._grids)])
-        self._devices = [slice(*pair) for pair in itertools.pairwise(ends)]
+        self.devices = [slice(*pair) for pair in itertools.pairwise(ends)]
         self._parts = [world.network.parts.index(grid) for grid in world.grids]
 
     @property
@@ -74,6 +74,15 @@ class Rehearsal:
         sizes = [len(device_class(spec.config.kind).SERIES) for spec in self.specs]
         begin = sum(sizes[:device])
         return self.series[:, begin : begin + sizes[device]]
+
+    def fixed_p_mw(self, device: int) -> Array:
+        """What a device without controls injects, (n_steps,) float64, MW."""
+        one = self.specs[device].build()
+        state, found = one.initial(), []
+        for row in self.series_of(device):
+            state, effect = one.step(state, one.neutral(), tuple(row.tolist()))
+            found.append(effect.p_mw)
+        return np.array(found)
 
     def import_mw(self, played: Played) -> Array:
         """What the grids took at their PCCs, (n_steps, n_grids) float64."""
@@ -97,8 +106,10 @@ class Rehearsal:
         """The slopes of the network around a plan, by central differences of the real power flow.
 
         Raises:
-            ForesightError: a power flow diverges.
+            ForesightError: a power flow diverges, or a bus is dead.
         """
+        if np.isnan(played.solution.vm_pu[played.solution.converged]).any():
+            raise ForesightError(f"day {self.day}: a bus is dead; expected a network that is alive everywhere")
         n = self.n_steps
         cases = np.repeat(np.arange(n), 2 * len(self.controls))
         p, q = played.p_mw[cases], played.q_mvar[cases]
@@ -156,7 +167,7 @@ class Rehearsal:
         columns = (p.T, q.T, cost.T, violation.T)
         states = [DeviceState._make((*column, ())) for column in zip(*columns, strict=True)]
         rewards: list[Any] = []
-        for k, (assessor, mine, network) in enumerate(zip(self._assessors, self._devices, networks, strict=True)):
+        for k, (assessor, mine, network) in enumerate(zip(self._assessors, self.devices, networks, strict=True)):
             rewards.append(assessor.assess_rows(states[mine], network, np.tile(self.prices[:, k], repeats))[0])
         return np.stack(rewards, axis=1)
 
