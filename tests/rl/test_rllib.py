@@ -110,6 +110,7 @@ class TestTraining:
         assert trained(small(), 1, seed=6)[0] != curve[:1]
 
     @pytest.mark.slow
+    @pytest.mark.timeout(400)
     def test_gives_the_same_curve_over_zmq_and_by_any_number_of_runners(self) -> None:
         curve, weights = trained(small(), 3)
         for keywords in ({}, {"num_env_runners": 1}, {"num_env_runners": 2}):
@@ -118,6 +119,7 @@ class TestTraining:
             assert same(its, weights)
 
     @pytest.mark.slow
+    @pytest.mark.timeout(400)
     def test_learns(self) -> None:
         with Trainer(load("3mg", {"centralized": True}), seed=1) as trainer:
             returns = [trainer.train() for _ in range(20)]
@@ -162,6 +164,7 @@ class TestACheckpoint:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["saved"]
 
     @pytest.mark.slow
+    @pytest.mark.timeout(400)
     @pytest.mark.parametrize("hash_seed", ["1", "2"])
     def test_goes_on_alike_in_another_process(self, tmp_path: Path, hash_seed: str) -> None:
         with Trainer(small(), TINY, 5) as trainer:
