@@ -69,3 +69,15 @@ def test_there_is_none_where_losses_could_pay(price: float, changes: dict[str, A
         for name, value in changes.items():
             net["load"][name] = value
     assert math.isnan(upper_bound(rehearsal))
+
+
+@pytest.mark.parametrize("p_min_mw", [0.0, 0.5, 0.6])
+def test_a_generator_that_never_stops_can_still_give_all_it_has(p_min_mw: float) -> None:
+    """At 90 $/MWh and 1 $/MWh of cost it is best at its full 0.6 MW, wherever its least power is."""
+    content = one_generator(90.0)
+    content["reward"]["sell_discount"] = 1.0
+    content["grids"]["mg_1"]["devices"]["dg_1"] |= {"cost_a": 0.0, "cost_b": 1.0, "p_min_mw": p_min_mw}
+    rehearsal = rehearsal_of(content)
+    network, row = rehearsal.world.network, int(rehearsal.rows[0])
+    demand = float((network.load_p_mw * rehearsal.world.load_scale(row)[network.load_part]).sum()) + 0.1
+    assert upper_bound(rehearsal) == pytest.approx(-90.0 * (demand - 0.6) - 0.6 - 0.5)

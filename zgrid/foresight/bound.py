@@ -18,8 +18,8 @@ from zgrid.foresight.flexibility import Corridor, Injection, add_device
 from zgrid.foresight.program import Array, Program
 from zgrid.foresight.rehearsal import Rehearsal
 
-_ANYWHERE = 2.0
-"""A trust region that holds nothing back."""
+_ANYWHERE = math.inf
+"""A trust region that holds nothing back, wherever it is around."""
 _NOT_PASSIVE = (
     *("gen", "storage", "ward", "xward", "motor", "impedance", "dcline", "trafo3w", "asymmetric_load"),
     *("asymmetric_sgen", "svc", "tcsc", "ssc", "vsc", "b2b_vsc"),

@@ -143,8 +143,9 @@ def add_device(program: Program, config: Any, dt_h: float, corridor: Corridor) -
 
 
 def _around(program: Program, done: Array, low: Any, high: Any, radius: float, cost: float = 0.0) -> Columns:
-    """A variable per step within [low, high] and within ``radius`` x the widest such range of what was done."""
-    reach = radius * float(np.max(np.asarray(high) - low))
+    """A variable per step within [low, high] and within ``radius`` x the widest such range of what was done; a radius
+    of infinity also reaches all where there is no range."""
+    reach = radius if math.isinf(radius) else radius * float(np.max(np.asarray(high) - low))
     bottom, top = np.maximum(low, done - reach), np.minimum(high, done + reach)
     return program.add_variables(len(done), np.minimum(bottom, top), top, cost)
 
