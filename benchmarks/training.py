@@ -12,6 +12,7 @@ import platform
 import statistics
 import sys
 import time
+import warnings
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -57,6 +58,7 @@ def measure(topology: str, iterations: int, seed: int) -> dict[str, Any]:
     from zgrid.rl.rllib import Settings, Trainer
     from zgrid.topology import load
 
+    warnings.filterwarnings("ignore", message=".*Overriding environment")  # RLlib registers one for each trainer
     settings = Settings()
     with ExitStack() as stack:
         runs = {

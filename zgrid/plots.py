@@ -83,7 +83,8 @@ def draw_learning_curve(
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axis = figure.subplots()
     around = len(returns) // 40
-    smooth = [float(np.mean(returns[max(0, k - around) : k + around + 1])) for k in range(len(returns))]
+    widths = [min(around, k, len(returns) - 1 - k) for k in range(len(returns))]
+    smooth = [float(np.mean(returns[k - width : k + width + 1])) for k, width in enumerate(widths)]
     axis.plot(env_steps, returns, color=_COLOURS["storage"], alpha=0.35, linewidth=1.0)
     axis.plot(env_steps, smooth, color=_COLOURS["storage"], linewidth=2.0, label="training")
     for k, (name, value) in enumerate(references.items()):

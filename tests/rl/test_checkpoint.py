@@ -128,6 +128,11 @@ class TestBadInput:
         with pytest.raises(CheckpointError, match="trained on another topology"):
             check_fits(folder, read_about(folder), load("3mg", {"reward.penalty": 1.0}))
 
+    def test_another_network_or_other_time_series(self, folder: Path) -> None:
+        for changed in ({"grids.mg_2.network.load_scale": 0.1}, {"profiles.split": "test"}):
+            with pytest.raises(CheckpointError, match="trained on another topology"):
+                check_fits(folder, read_about(folder), load("3mg", changed))
+
     def test_the_same_in_another_mode_is_the_same(self, folder: Path) -> None:
         check_fits(folder, read_about(folder), load("3mg", {"centralized": True}))
 

@@ -162,7 +162,7 @@ def check_fits(folder: Path, about: About, topology: Topology) -> None:
         CheckpointError: other grids, or other spaces.
     """
     trained = about.load_topology()
-    if trained.hash() == topology.hash():
+    if _learnt_from(trained) == _learnt_from(topology):
         return
     if list(trained.grids) != list(topology.grids):
         raise CheckpointError(f"{folder}: trained on grids {_names(trained.grids)}, not {_names(topology.grids)}")
@@ -175,6 +175,19 @@ def check_fits(folder: Path, about: About, topology: Topology) -> None:
     raise CheckpointError(
         f"{folder}: trained on another topology ({trained.name}); to go on, give the one it was trained on"
     )
+
+
+def _learnt_from(topology: Topology) -> dict[str, Any]:
+    """All of a topology that a policy learns from: not where and how anything runs, and not what grids do alone."""
+    data: dict[str, Any] = topology.model_dump(mode="json")
+    for key in ("centralized", "message_broker", "broker", "seed", "policy"):
+        del data[key]
+    data["spaces"].pop("observation")
+    for grid in data["grids"].values():
+        del grid["run"], grid["policy"]
+        for device in grid["devices"].values():
+            del device["run"]
+    return data
 
 
 def _names(grids: Sequence[str] | Mapping[str, Any]) -> str:
