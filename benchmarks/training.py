@@ -53,13 +53,13 @@ class Run:
         return sha.hexdigest()
 
 
-def measure(topology: str, iterations: int, seed: int) -> dict[str, Any]:
+def measure(topology: str, iterations: int, seed: int, epochs: int, minibatch: int) -> dict[str, Any]:
     """All modes, an iteration each in turn, so that what else the machine does falls on all alike."""
     from zgrid.rl.rllib import Settings, Trainer
     from zgrid.topology import load
 
     warnings.filterwarnings("ignore", message=".*Overriding environment")  # RLlib registers one for each trainer
-    settings = Settings()
+    settings = Settings(epochs=epochs, minibatch=minibatch)
     with ExitStack() as stack:
         runs = {
             mode: Run(stack.enter_context(Trainer(load(topology, keys), settings, seed)))
@@ -74,6 +74,7 @@ def measure(topology: str, iterations: int, seed: int) -> dict[str, Any]:
         processes = len(runs["zmq"].trainer.topology.placement()) + 1
         return {
             "topology": topology, "iterations": iterations, "seed": seed, "processes": processes,
+            "epochs": epochs, "minibatch": minibatch,
             "env_steps": next(iter(runs.values())).trainer.env_steps // iterations,
             "modes": {
                 mode: {"digest": run.digest(), "curve": run.curve, "seconds": run.seconds} for mode, run in runs.items()
@@ -99,7 +100,8 @@ def report(measured: dict[str, Any]) -> str:
     same = len({run["digest"] for run in modes.values()}) == 1
     lines += [
         "",
-        f"{measured['iterations']} iterations of {measured['env_steps']} env steps, seed {measured['seed']}; returns "
+        f"{measured['iterations']} iterations of {measured['env_steps']} env steps, "
+        f"{measured['epochs']} epochs, minibatches of {measured['minibatch']}, seed {measured['seed']}; returns "
         "in $ per day over all grids; medians, ratios paired by iteration; ZeroMQ: "
         f"{measured['processes']} processes beside the trainer's. "
         f"Curves and weights are {'equal to the bit' if same else 'DIFFERENT'}.",
@@ -135,6 +137,8 @@ def main() -> int:
     parser.add_argument("topology", nargs="?", default="3mg", help="topology file or shipped name (default: 3mg)")
     parser.add_argument("--iterations", type=int, default=30, help="of 42 days each (default: 30)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=30, help="of PPO (default: 30, as RLlib's)")
+    parser.add_argument("--minibatch", type=int, default=128, help="steps of a grid (default: 128, as RLlib's)")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write everything as JSON")
     arguments = parser.parse_args()
     if arguments.iterations < 2:
@@ -143,7 +147,9 @@ def main() -> int:
         from zgrid.rl import needs
 
         needs("rllib")
-        measured = measure(arguments.topology, arguments.iterations, arguments.seed)
+        measured = measure(
+            arguments.topology, arguments.iterations, arguments.seed, arguments.epochs, arguments.minibatch
+        )
     except ZgridError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
