@@ -33,7 +33,8 @@ class EnvPort:
         self.wrong_topology: set[str] = set()
         self.node_stats: dict[str, NodeStats] = {}
         self.latency_ns: dict[str, deque[int]] = {}
-        self._topology = topology
+        of_grids, of_devices = (topology.hash(one) for one in (next(iter(topology.grids)), topology.device_specs[0].id))
+        self._hash_of = {agent: of_grids if agent in topology.grids else of_devices for agent in topology.placement()}
         self._step = 0
         agents = frozenset(topology.placement())
         stewards = frozenset(map(steward_of, agents))
@@ -76,8 +77,7 @@ class EnvPort:
         return []
 
     def _on_ready(self, ready: Ready) -> None:
-        same = all(ready.topology_hash == self._topology.hash(agent) for agent in ready.agents)
-        if same:
+        if all(ready.topology_hash == self._hash_of.get(agent) for agent in ready.agents):
             self.waiting.difference_update(ready.agents)
             self.wrong_topology.difference_update(ready.agents)
         else:

@@ -21,7 +21,9 @@ from policy_files import write_constant, write_linear
 from zgrid.cli import main
 from zgrid.environment import NetworkedGridEnv
 from zgrid.errors import TopologyError
+from zgrid.messages import Ready
 from zgrid.policies import onnx as onnx_policy
+from zgrid.port import EnvPort
 from zgrid.topology import load
 
 STEPS = 6
@@ -148,6 +150,16 @@ class TestFiles:
         device = load(topology, checked=False)
         assert device.hash("mg_1.dg_1") == there.hash("mg_1.dg_1")
         assert device.hash("mg_1") != there.hash("mg_1")
+
+    def test_a_grid_node_with_another_content_does_not_join(self, topology: dict[str, Any], tmp_path: Path) -> None:
+        write_constant(tmp_path / "other.onnx", sizes(topology)[0], np.zeros(sizes(topology)[1]))
+        here, there = load(topology), load(topology, {"policy": f"onnx:{tmp_path}/other.onnx"})
+        port = EnvPort(here, ["mg_1", "mg_1.dg_1"])
+        for agent in ("mg_1", "mg_1.dg_1"):
+            port._on_ready(Ready((agent,), there.hash(agent)))
+        assert (port.waiting, port.wrong_topology) == ({"mg_1"}, {"mg_1"})
+        port._on_ready(Ready(("mg_1",), here.hash("mg_1")))
+        assert (port.waiting, port.wrong_topology) == (set(), set())
 
     def test_what_stood_there_before_is_forgotten(self, topology: dict[str, Any], tmp_path: Path) -> None:
         before = by_itself(topology)
