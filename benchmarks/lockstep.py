@@ -18,8 +18,9 @@ import zmq
 from rich.console import Console
 from rich.table import Table
 
+from zgrid.encoding import encode
 from zgrid.environment import NetworkedGridEnv
-from zgrid.messages import Action, DeviceState, Envelope, NetworkState, Report, Setpoint, channel, encode
+from zgrid.messages import Action, DeviceState, Envelope, NetworkState, Report, Setpoint, channel
 from zgrid.messaging import Address
 from zgrid.session import Session
 from zgrid.topology import Topology, load

@@ -71,7 +71,7 @@ def measure(topology: str, iterations: int, seed: int, epochs: int, minibatch: i
             told = "   ".join(f"{mode} {run.seconds[-1]:5.2f} s" for mode, run in runs.items())
             first = next(iter(runs.values())).curve[-1]
             print(f"{iteration + 1:4d} of {iterations}   {first:10.2f} $/day   {told}", file=sys.stderr, flush=True)
-        processes = len(runs["zmq"].trainer.topology.placement()) + 1
+        processes = len(runs["zmq"].trainer.topology.runs()) + 1
         return {
             "topology": topology, "iterations": iterations, "seed": seed, "processes": processes,
             "epochs": epochs, "minibatch": minibatch,

@@ -18,7 +18,7 @@ def _main(arguments: argparse.Namespace) -> None:
             "broker"
         ]  # checked by the parent; the rest is not the proxy's concern
         watch_parent()
-        run_proxy(broker["host"], broker["ports"], _tell_parent)
+        run_proxy(broker["host"], arguments.ports or broker["ports"], _tell_parent)
     else:
         config = topology_of(arguments).broker
         run_proxy(config.host, arguments.ports or config.ports, _tell_person)

@@ -91,7 +91,7 @@ def agent_main(kind: str, example_id: str, argv: Sequence[str] | None) -> int:
     """Run a node that hosts one agent, until the env says that the run is over."""
     example = f"python -m nodes.{kind} topologies/3mg.yaml {example_id} --connect 127.0.0.1:5555,5556"
     made = parser(kind, f"Run one {kind} agent.", example, checks=False)
-    made.add_argument("id", metavar="ID", help=f"id of the {kind}, as in {example_id}")
+    made.add_argument("id", metavar="NODE", help=f"its name: its agent's, as in {example_id}, or pool_1 of a pool")
     add_connect(made)
     return run(_host_agent, made.parse_args(argv))
 

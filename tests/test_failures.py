@@ -22,8 +22,9 @@ import zmq
 from conftest import ROOT, descendants, free_ports, is_alive, small_topology, wait_until
 
 import zgrid
+from zgrid.encoding import decode, encode
 from zgrid.errors import AgentError, BrokerError, NodeDiedError, StartTimeout, StepTimeout, TopologyError
-from zgrid.messages import DeviceState, Envelope, channel, decode, encode
+from zgrid.messages import DeviceState, Envelope, channel
 from zgrid.messaging import Address, InMemoryBroker
 from zgrid.session import Session
 

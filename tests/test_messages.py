@@ -14,36 +14,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from zgrid.encoding import MAX_BYTES, VERSION, decode, encode
 from zgrid.errors import MessageError
 from zgrid.messages import (
     BODIES,
-    MAX_BYTES,
     Action,
+    Batch,
+    Beat,
     DeviceState,
     Envelope,
     Failure,
+    Item,
     NetworkState,
     NodeStats,
+    Notice,
     Peer,
     Probe,
     Ready,
+    Rearm,
     Report,
+    Resend,
     Reset,
+    Resume,
+    Resumed,
     RollCall,
     Setpoint,
     StatsRequest,
     Stop,
     Stopped,
     channel,
-    decode,
-    encode,
 )
 
 NAN, INF = math.nan, math.inf
+ITEM = Item("setpoint/mg_1.dg_1/", "setpoint", "mg_1", 1, 7, 0, Setpoint((0.5, 0.0, 1.0), (0.7,)))
 EXAMPLES = {
     "probe": Probe("node:mg_1.dg_1"),
-    "roll_call": RollCall("c0ffee"),
-    "ready": Ready(("mg_1", "mg_1.dg_1"), "c0ffee"),
+    "roll_call": RollCall("c0ffee", 0),
+    "ready": Ready(("mg_1", "mg_1.dg_1"), "c0ffee", 0),
     "reset": Reset(7),
     "action": Action((-1.0, 0.25)),
     "peer": Peer((0.1,)),
@@ -64,9 +71,16 @@ EXAMPLES = {
     "report": Report(-12.5, (12.5, 0.0), np.array([0.5, -0.25], dtype=np.float32)),
     "failure": Failure("mg_1", 3, "ValueError: no", "Traceback ..."),
     "stats_request": StatsRequest(),
-    "stats": NodeStats("node:mg_1", (("setpoint", 3, 120),), (("stale", 1, 0),)),
+    "stats": NodeStats("mg_1", (("setpoint", 3, 120),), (("stale", 1, 0),)),
+    "beat": Beat(("mg_1",), 4711, (("setpoint", 3, 120),), (("state", 150, 900),), (("stale", 1, 0),)),
+    "resume": Resume("mg_1", 1, (ITEM,), True),
+    "resumed": Resumed("mg_1", 1),
+    "resend": Resend(),
+    "rearm": Rearm("mg_1.dg_1"),
+    "notice": Notice("mg_1.dg_1", "watchdog", "nothing was heard"),
     "stop": Stop(),
     "stopped": Stopped(("mg_1",)),
+    "batch": Batch((ITEM, ITEM._replace(round=2))),
 }
 FIELDS = [(kind, k) for kind, body in EXAMPLES.items() for k in range(len(body))]
 
@@ -89,6 +103,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "Counts": st.lists(st.tuples(st.text(), counts, counts), max_size=4).map(tuple),
     "FiniteArray": finite_arrays,
     "GappyArray": gappy_arrays,
+    "Items": st.lists(st.builds(ITEM._replace, step=counts, sender=st.text()), max_size=3).map(tuple),
     "Sizes": st.just((0, 0, 0)),  # any array is long enough
 }
 WRONG: dict[str, tuple[Any, ...]] = {
@@ -102,6 +117,16 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "Counts": (None, [1], [["a", 1]], [["a", 1, 2, 3]], [["a", -1, 0]], [["a", 1.0, 0]], [[1, 1, 0]], ["abc"]),
     "FiniteArray": (None, 1.0, [1.0], np.array([1.0, NAN]), np.array([INF]), np.array([NAN], dtype=np.float32)),
     "GappyArray": (None, 1.0, [1.0], [NAN], np.array([INF, NAN]), np.array([-INF])),
+    "Items": (
+        None,
+        1,
+        "x",
+        [1],
+        [["state/a/"]],
+        [[*ITEM[:6], [1]]],
+        [[*ITEM[:2], 1, *ITEM[3:]]],
+        [["a", "batch", *ITEM[2:6], [[]]]],
+    ),
     "Sizes": (None, 3, [3, 1], [3, 1, 0, 0], [3, 1, -1], [3.0, 1, 0], "abc", [3, 1, 1]),
 }
 
@@ -125,7 +150,7 @@ def pack(frame: Any) -> bytes:
     return data
 
 
-def frame(kind: str, body: Any = None, version: Any = 2) -> list[Any]:
+def frame(kind: str, body: Any = None, version: Any = VERSION) -> list[Any]:
     body = EXAMPLES[kind] if body is None else body
     return [version, kind, "mg_1", "run-1", 2, 17, 5, 1, 1_700_000_000_000_000_000, list(body)]
 
@@ -207,7 +232,7 @@ def test_the_frame_built_by_hand_is_the_message(kind: str) -> None:
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, -1, "2", None, [2]])
+@pytest.mark.parametrize("version", [0, 1, 2, 4, -1, "3", None, [3]])
 def test_another_version_is_refused(version: Any) -> None:
     with pytest.raises(MessageError, match="version"):
         decode(pack(frame("reset", version=version)))
@@ -255,7 +280,7 @@ def test_a_field_of_the_wrong_type_or_not_finite_is_refused(kind: str, k: int) -
     for value in WRONG[annotation(kind, k)]:
         body = list(EXAMPLES[kind])
         body[k] = value
-        with pytest.raises(MessageError, match=f"a field of {kind}|sizes of {kind}"):
+        with pytest.raises(MessageError, match=f"a field of {kind}|sizes of {kind}|an item|within|setpoint takes"):
             decode(pack(frame(kind, body)))
 
 

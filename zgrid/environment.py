@@ -20,6 +20,7 @@ from zgrid.messaging import Address, InMemoryBroker, ZmqBroker
 from zgrid.session import Session
 from zgrid.spaces import Space, action_codecs, box, pad, policy_findings, with_state
 from zgrid.topology import Source, Topology, load
+from zgrid.topology.nodes import node_plans
 from zgrid.world import World
 
 Observation = Any
@@ -248,7 +249,15 @@ class NetworkedGridEnv(pettingzoo.ParallelEnv[str, Observation, Any]):  # type: 
             info: dict[str, Any] = dict(zip(self._terms[agent], report.terms, strict=True))
             info["own_reward"] = report.reward
             infos[agent] = info
+        self._tell_events(infos)
         return infos
+
+    def _tell_events(self, infos: dict[str, dict[str, Any]]) -> None:
+        """What happened to agents stands in their grid's info as ``events``, where something did."""
+        for agent, what in self._execution.events() if self._execution is not None else ():
+            grid = agent.partition(".")[0]
+            for info in [infos[grid]] if grid in infos else infos.values():
+                info.setdefault("events", []).append(f"{agent}: {what}")
 
     def _hour_done(self) -> float:
         """The hour of the day at which the last step began."""
@@ -285,19 +294,20 @@ def _build_execution(
     """The one place where the mode decides."""
     if topology.mode == "centralized":
         return DirectExecution(topology, world)
-    everybody = topology.placement()
-    if topology.mode == "in_memory":
-        return MessageExecution(topology, world, InMemoryBroker(), run=new_run(), inline=everybody)
-    inline = [agent for agent, run in everybody.items() if run == "inline"]
     run = new_run()
+    if topology.mode == "in_memory":
+        return MessageExecution(topology, world, InMemoryBroker(), run=run, nodes={})
+    nodes = node_plans(topology)
+    tolerant = topology.broker.on_failure.kind == "restart"
     if connect is not None:
-        return MessageExecution(topology, world, ZmqBroker(connect, run), run=run, inline=inline, on_ready=on_ready)
+        broker = ZmqBroker(connect, run, tolerant=tolerant)
+        return MessageExecution(topology, world, broker, run=run, nodes=nodes, on_ready=on_ready)
     session = Session(topology)
     try:
         address = session.start_proxy()
         session.start_agents(address)
-        broker = ZmqBroker(address, run)
-        return MessageExecution(topology, world, broker, run=run, inline=inline, session=session, on_ready=on_ready)
+        broker = ZmqBroker(address, run, tolerant=tolerant)
+        return MessageExecution(topology, world, broker, run=run, nodes=nodes, session=session, on_ready=on_ready)
     except BaseException:
         session.stop()
         raise

@@ -15,7 +15,8 @@ ZgridError
 ├── StartTimeout (TimeoutError)         an agent that did not come up
 ├── StepTimeout (TimeoutError)          a message of the step that did not come
 ├── AgentError (RuntimeError)           an agent that raised; carries the remote traceback
-└── NodeDiedError (RuntimeError)        a node process that ended during a run
+├── NodeDiedError (RuntimeError)        a node process that ended during a run
+└── NodeSilentError (ConnectionError)   a node of which nothing is heard any more: stopped, or cut off
 """
 
 from __future__ import annotations
@@ -146,3 +147,16 @@ class NodeDiedError(ZgridError, RuntimeError):
 
     def __reduce__(self) -> tuple[type[NodeDiedError], tuple[str, int, str]]:
         return type(self), (self.node, self.exit_code, self.last_lines)
+
+
+class NodeSilentError(ZgridError, ConnectionError):
+    """Nothing is heard of a node any more: it was stopped, hangs as a whole, or is cut off."""
+
+    def __init__(self, node: str, agents: Sequence[str], cause: str, last_lines: str = "") -> None:
+        self.node, self.agents, self.cause, self.last_lines = node, tuple(agents), cause, last_lines
+        hosts = f" (agents {', '.join(self.agents)})" if self.agents and self.agents != (node,) else ""
+        tail = f"; its last lines:\n{last_lines}" if last_lines else ""
+        super().__init__(f"node {node}{hosts}: {cause}{tail}")
+
+    def __reduce__(self) -> tuple[type[NodeSilentError], tuple[str, tuple[str, ...], str, str]]:
+        return type(self), (self.node, self.agents, self.cause, self.last_lines)

@@ -6,13 +6,16 @@ import time
 import traceback
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from zgrid.agents import DeviceAgent, GridAgent
-from zgrid.errors import AgentError, LostMessageError, NodeDiedError, StartTimeout, StepTimeout
+from zgrid.errors import AgentError, LostMessageError, NodeDiedError, NodeSilentError, StartTimeout, StepTimeout
 from zgrid.gather import Gather
+from zgrid.guard import Guard
 from zgrid.host import Host
 from zgrid.messages import (
     ENV,
@@ -22,17 +25,18 @@ from zgrid.messages import (
     NetworkState,
     Report,
     Reset,
-    RollCall,
     StatsRequest,
     Stop,
     channel,
 )
 from zgrid.messaging import MessageBroker
-from zgrid.node import CONTROL, make_agent, steward_of
-from zgrid.port import EnvPort, percentiles
+from zgrid.node import correspondents, make_agents, make_bus
+from zgrid.port import EnvPort
 from zgrid.protocols import Outbox
 from zgrid.session import Session, start_command
 from zgrid.topology import Topology
+from zgrid.topology.nodes import NodePlan
+from zgrid.topology.traffic import CONTROL
 from zgrid.world import World
 
 T = TypeVar("T")
@@ -40,7 +44,6 @@ T = TypeVar("T")
 _SLICE_S = 0.2
 _STOP_S = 1.0
 _OFTEN = 1000
-_LATENCIES = 10_000
 
 
 class Outcome(NamedTuple):
@@ -74,6 +77,12 @@ class Execution(ABC):
             StepTimeout: a message did not come.
             NodeDiedError: a node ended.
         """
+
+    def events(self) -> list[tuple[str, str]]:
+        """What has happened since this was last asked: the agent (or ``*``), and what: a restart, a fallback, a
+        return, a watchdog.
+        """
+        return []
 
     @abstractmethod
     def stats(self) -> dict[str, Any]:
@@ -157,44 +166,51 @@ class MessageExecution(Execution):
         broker: MessageBroker,
         *,
         run: str,
-        inline: Iterable[str],
+        nodes: Mapping[str, NodePlan],
         session: Session | None = None,
         on_ready: Callable[[set[str]], None] | None = None,
     ) -> None:
-        """``inline`` agents live in this process; all others have to answer the roll call."""
+        """The agents of ``nodes`` have to answer the roll call; all others live in this process."""
         self._topology, self._world = topology, world
         self._session, self._on_ready = session, on_ready
         self._grids = tuple(topology.grids)
         self._step = 0
         self._closed = False
-        here = tuple(inline)
-        self._remote = [agent for agent in topology.placement() if agent not in here]
-        self._port = EnvPort(topology, self._remote)
-        self._host = Host(broker, run)
+        self._port = EnvPort(topology, nodes)
+        bus = None if broker.ALONE else make_bus(topology, ENV)
+        self._host = Host(broker, run, time.time_ns() // 1_000_000, bus)
         self._host.add(self._port)
-        self.agents = {agent: make_agent(topology, agent) for agent in here}
-        for agent in self.agents.values():
+        if bus is not None:
+            self._host.hear_batches(correspondents(topology, bus))
+        if topology.broker.on_failure.kind == "restart":
+            self._host.remember()
+        remote = {agent for plan in nodes.values() for agent in plan.agents}
+        here = make_agents(topology, [agent for agent in topology.runs() if agent not in remote])
+        self.agents = {agent.id: agent for agent in here}
+        for agent in here:
             self._host.add(agent)
+        self._guard = Guard(topology, self._host, self._port, session)
 
     def start(self) -> None:
-        self._host.broker.prove(self._topology.broker.ready_timeout_s)
+        patience_s = self._topology.broker.ready_timeout_s
+        self._host.broker.prove(patience_s)
         port, begin = self._port, time.monotonic()
         told: set[str] = set()
         while port.waiting:
-            self._say(CONTROL, RollCall(self._topology.hash()))
+            self._guard.call(self._step)
             self._host.pump(_SLICE_S / 2)
-            for _ in self._remote:  # most have answered at once
+            for _ in port.nodes:  # most have answered at once
                 self._host.pump(0.0)
-            ready = set(self._remote) - port.waiting
+            ready = set(port.ready)
             if self._on_ready is not None and ready != told:
                 self._on_ready(ready)
             told = ready
-            self._check_session()
+            if self._session is not None:
+                self._session.supervise()
             waited = time.monotonic() - begin
-            if port.waiting and waited > self._topology.broker.ready_timeout_s:
-                raise StartTimeout(
-                    {agent: self._reason(agent) for agent in self._remote if agent in port.waiting}, waited
-                )
+            if port.waiting and waited > patience_s:
+                raise StartTimeout({node: self._reason(node) for node in port.waiting}, waited)
+        self._guard.start()
 
     def reset(self, day: int, seed: int) -> Outcome:
         self._open_step()
@@ -210,25 +226,31 @@ class MessageExecution(Execution):
         states = self._collect(self._port.states, "state")
         return self._close_step(states, self._world.advance(states))
 
+    def events(self) -> list[tuple[str, str]]:
+        events, self._guard.events = self._guard.events, []
+        notices, self._port.notices = self._port.notices, []
+        return events + [(notice.agent, f"{notice.event}: {notice.cause}") for notice in notices]
+
     def stats(self) -> dict[str, Any]:
         """Asks every node what it sent; latencies are those of what the env itself heard."""
         port = self._port
         port.node_stats.clear()
         begin = time.monotonic()
-        if self._remote:
+        if port.nodes:
             self._say(CONTROL, StatsRequest())
-        nodes = set(map(steward_of, self._remote))
+        nodes = set(port.ready)
         while not nodes <= port.node_stats.keys():
             self._host.pump(_SLICE_S)
             if time.monotonic() - begin > _SLICE_S:
                 self._lose_patience(begin, "stats", sorted(nodes - port.node_stats.keys()), silent=False)
+                nodes &= set(port.ready)
         sent, size = self._host.sent(), self._host.sent_bytes()
         refused = self._host.refused()
         for stats in port.node_stats.values():
             sent.update({kind: count for kind, count, _ in stats.sent})
             size.update({kind: count for kind, _, count in stats.sent})
             refused.update({cause: count for cause, count, _ in stats.refused})
-        latency = {kind: percentiles(values) for kind, values in sorted(port.latency_ns.items())}
+        latency = {kind: percentiles(values) for kind, values in sorted(self._host.latency_ns.items())}
         return {"messages": dict(sent), "bytes": dict(size), "refused": dict(refused), "latency_ms": latency}
 
     def close(self) -> None:
@@ -244,6 +266,7 @@ class MessageExecution(Execution):
 
     def _open_step(self) -> None:
         self._step += 1
+        self._guard.boundary(self._step)
         self._port.open(self._step)
 
     def _close_step(self, states: list[DeviceState], networks: Sequence[NetworkState]) -> Outcome:
@@ -259,49 +282,59 @@ class MessageExecution(Execution):
         begin, pump, taken = time.monotonic(), self._host.pump, 0
         while not gather.complete:
             taken += 1
-            if not pump(_SLICE_S):
-                self._lose_patience(begin, kind, gather.missing, silent=True)
-            elif taken % _OFTEN == 0:  # noise from elsewhere must not hide that somebody is silent
-                self._lose_patience(begin, kind, gather.missing, silent=False)
+            try:
+                heard = pump(_SLICE_S)
+                if not heard:
+                    self._lose_patience(begin, kind, gather.missing, silent=True)
+                elif taken % _OFTEN == 0:  # noise from elsewhere must not hide that somebody is silent
+                    self._lose_patience(begin, kind, gather.missing, silent=False)
+            except AgentError as error:
+                self._guard.agent_failed(error, self._step)
         return gather.values()
 
     def _lose_patience(self, begin: float, kind: str, missing: Sequence[str], *, silent: bool) -> None:
-        """Raise if a node died, if it took too long, or if all is silent and nobody else could speak."""
-        self._check_session()
+        """Raise if a node failed, if it took too long, or if all is silent and nobody else could speak."""
+        self._guard.look(self._step)
         waited = time.monotonic() - begin
         if (silent and self._host.broker.ALONE) or waited > self._topology.broker.step_timeout_s:
             raise StepTimeout(self._step, kind, missing, waited)
 
-    def _check_session(self) -> None:
-        if self._session is not None:
-            self._session.check()
-
-    def _reason(self, agent: str) -> str:
-        if agent in self._port.wrong_topology:
+    def _reason(self, node: str) -> str:
+        if node in self._port.wrong_topology:
             return "it was started from another topology; start it from the same file with the same --set"
         if self._session is not None:
-            return self._session.reason(agent)
-        if self._topology.placement()[agent] != "external":
+            return self._session.reason(node)
+        if self._port.plans[node].run != "external":
             return "it never answered the roll call"
-        command = start_command(self._topology, agent, "FILE", self._host.broker.address)
+        command = start_command(self._topology, node, "FILE", self._host.broker.address)
         return f"external, and it never answered; start it with\n      {command}"
 
     def _dismiss(self) -> None:
         """Tell everybody that the run is over, and wait a moment for their word."""
-        if not self._remote:
+        port = self._port
+        if not port.nodes:
             return
+        port.stopping.intersection_update(port.ready)
         patience_s = _STOP_S
         if self._session is not None:
             try:
-                self._session.check()
+                self._session.supervise()
                 self._session.let_go()
-            except NodeDiedError:
+            except (NodeDiedError, NodeSilentError):
                 patience_s = 0.0  # its word will never come; the session ends the others, and external ones hear Stop
         self._say(CONTROL, Stop())
+        self._host.flush()
         deadline = time.monotonic() + patience_s
-        while self._port.stopping and time.monotonic() < deadline:
+        while port.stopping and time.monotonic() < deadline:
             with suppress(AgentError, LostMessageError):  # the run is over, whatever is said on the way out
                 self._host.pump(_SLICE_S)
+
+
+def percentiles(latencies_ns: Iterable[int]) -> Mapping[str, float]:
+    """Median and 99th percentile of latencies, in ms."""
+    values = np.fromiter(latencies_ns, dtype=np.float64) * 1e-6
+    p50, p99 = np.percentile(values, (50.0, 99.0))
+    return {"p50": float(p50), "p99": float(p99)}
 
 
 def new_run() -> str:

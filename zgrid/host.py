@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, Protocol
 
-from zgrid.errors import LostMessageError
-from zgrid.messages import ENV, Body, Envelope, Failure, channel
+from zgrid.errors import LostMessageError, MessageError
+from zgrid.messages import ENV, KIND, Batch, Beat, Body, Envelope, Failure, Item, channel
 from zgrid.messaging import MessageBroker, count_refusal
 from zgrid.post import Post
+
+_LATENCIES = 2000
+_EVERYBODY: frozenset[str] = frozenset(("*",))
 
 
 class Receiver(Protocol):
@@ -31,17 +35,54 @@ class Receiver(Protocol):
         """Take a message; what is to be sent because of it."""
 
 
-class Host:
-    """Delivers a broker's messages to the receivers of one process, and sends what they answer."""
+class Bus(NamedTuple):
+    """What a node knows of the others, so that it can keep what concerns nobody else and batch what goes to one.
 
-    def __init__(self, broker: MessageBroker, run: str, incarnation: int = 0) -> None:
+    ``hearers`` maps channels of agents to the nodes that hear them, ``homes`` agents to their nodes.
+    """
+
+    name: str
+    hearers: Mapping[str, frozenset[str]]
+    homes: Mapping[str, str]
+
+
+def steward_of(node: str) -> str:
+    """The id of a node's own voice."""
+    return f"node:{node}"
+
+
+class Host:
+    """Delivers a broker's messages to the receivers of one process, and sends what they answer.
+
+    Without a ``bus`` every message goes through the broker. With one, receivers here hear each other directly, and what
+    else is to be said waits until nobody here has anything left to do; then what goes to the same node goes as one.
+    """
+
+    def __init__(self, broker: MessageBroker, run: str, incarnation: int = 0, bus: Bus | None = None) -> None:
+        """``incarnation`` is that of this process; an agent begins as the first, 0."""
         self.broker = broker
         self.run = run
         self.incarnation = incarnation
         self.receivers: list[Receiver] = []
+        self.latency_ns: dict[str, deque[int]] = {}
+        self._bus = bus
+        self._node = steward_of(bus.name if bus is not None else ENV)
         self._routes: dict[str, list[tuple[Receiver, frozenset[str]]]] = {}
+        self._taps: dict[str, Callable[[str, Envelope], None]] = {}
+        self._origins: dict[str, str] = {}
+        self._incarnations: dict[str, int] = {}
         self._sequence: dict[tuple[str, str], int] = {}
+        self._messages: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
+        self._frames = 0
+        self._beats = 0
+        self._here: deque[tuple[str, Envelope]] = deque()
+        self._out: list[Item] = []
+        self._elsewhere: dict[str, frozenset[str]] = {}
+        self._pending: dict[str, list[tuple[str, Envelope]]] = {}
+        self._said: list[tuple[str, str, int, int, Body]] | None = None
+
+    # ---- who is here -----------------------------------------------------------------------------------------------
 
     def add(self, receiver: Receiver) -> None:
         """Host a receiver: subscribe to what it hears."""
@@ -50,71 +91,245 @@ class Host:
             self._routes.setdefault(name, []).append((receiver, senders))
             self.broker.subscribe(name)
 
+    def tap(self, names: Iterable[str], hear: Callable[[str, Envelope], None]) -> None:
+        """Let ``hear`` know of every message on these channels, before their receivers."""
+        for name in names:
+            self._taps[name] = hear
+            self._routes.setdefault(name, [])
+            self.broker.subscribe(name)
+
+    def remove(self, receiver: Receiver) -> None:
+        """Host a receiver no longer; its counts stay."""
+        self.receivers.remove(receiver)
+        self.broker.refused.update(receiver.refused)
+        for name in receiver.hears:
+            self._routes[name] = [route for route in self._routes[name] if route[0] is not receiver]
+
+    def hear_batches(self, nodes: Iterable[str]) -> None:
+        """Take batches of these nodes."""
+        assert self._bus is not None
+        for node in nodes:
+            name = channel("batch", self._bus.name, node)
+            self._origins[name] = node
+            self.broker.subscribe(name)
+
+    def suspend(self, agent: str) -> None:
+        """Keep what an agent here hears, until :meth:`resume`."""
+        self._pending.setdefault(agent, [])
+
+    def resume(self, agent: str) -> list[tuple[str, Envelope]]:
+        """No longer keep what an agent hears: what was kept."""
+        return self._pending.pop(agent, [])
+
+    def remember(self) -> None:
+        """Keep what was said in the last step, for :meth:`say_again`."""
+        self._said = []
+
+    def say_again(self) -> None:
+        """Send what was said in the last step once more, to those elsewhere."""
+        for sender, to, step, round, body in self._said or ():
+            if self._nodes_elsewhere(to):
+                incarnation = self._incarnations.get(sender, 0)
+                self._out.append(Item(to, KIND[type(body)], sender, incarnation, step, round, body))
+
+    def succeed(self, agent: str, incarnation: int) -> None:
+        """From now on an agent speaks from here as this incarnation, and its sequences begin anew."""
+        self._incarnations[agent] = incarnation
+        self._sequence = {key: value for key, value in self._sequence.items() if key[0] != agent}
+
+    # ---- what is said ----------------------------------------------------------------------------------------------
+
     def send(self, sender: str, to: str, step: int, round: int, body: Body) -> None:
-        """Publish one body."""
+        """Send one body: now, or with the next :meth:`flush`."""
+        self._messages[to] += 1
+        if self._bus is None:
+            self._publish(sender, to, step, round, body)
+            return
+        if self._said is not None and to in self._bus.hearers:
+            self._keep(sender, to, step, round, body)
+        if to in self._routes:
+            self._here.append((to, self._envelope(sender, step, round, body, 0)))
+        if self._nodes_elsewhere(to):
+            incarnation = self._incarnations.get(sender, 0)
+            self._out.append(Item(to, KIND[type(body)], sender, incarnation, step, round, body))
+
+    def _keep(self, sender: str, to: str, step: int, round: int, body: Body) -> None:
+        assert self._said is not None
+        if self._said and self._said[-1][2] < step:
+            self._said.clear()
+        self._said.append((sender, to, step, round, body))
+
+    def flush(self) -> None:
+        """Publish what waits: alone, or as a batch where several go to one node."""
+        items, self._out = self._out, []
+        if len(items) == 1:
+            self._publish_item(items[0])
+            return
+        batches: dict[str, list[Item]] = {}
+        for item in items:
+            nodes = self._elsewhere[item.channel]
+            if len(nodes) > 1 or nodes is _EVERYBODY:
+                self._publish_item(item)
+            else:
+                (node,) = nodes
+                batches.setdefault(node, []).append(item)
+        for node, batch in batches.items():
+            self._publish_batch(node, batch)
+
+    def _publish_batch(self, node: str, items: list[Item]) -> None:
+        if len(items) == 1:
+            self._publish_item(items[0])
+            return
+        assert self._bus is not None
+        try:
+            self._publish(self._node, channel("batch", node, self._bus.name), items[-1].step, 0, Batch(tuple(items)))
+        except MessageError:  # too much for one frame
+            half = len(items) // 2
+            self._publish_batch(node, items[:half])
+            self._publish_batch(node, items[half:])
+
+    def _publish_item(self, item: Item) -> None:
+        self._publish(item.sender, item.channel, item.step, item.round, item.body)
+
+    def _publish(self, sender: str, to: str, step: int, round: int, body: Body) -> None:
         key = (sender, to)
         sequence = self._sequence.get(key, 0)
+        size = self.broker.publish(to, self._envelope(sender, step, round, body, sequence))
         self._sequence[key] = sequence + 1
-        envelope = Envelope(sender, self.run, self.incarnation, sequence, step, round, time.time_ns(), body)
-        size = self.broker.publish(to, envelope)
+        self._frames += 1
         if size:
             self._bytes[to] += size
 
+    def _envelope(self, sender: str, step: int, round: int, body: Body, sequence: int) -> Envelope:
+        incarnation = self.incarnation if sender == self._node else self._incarnations.get(sender, 0)
+        return Envelope(sender, self.run, incarnation, sequence, step, round, time.time_ns(), body)
+
+    def _nodes_elsewhere(self, to: str) -> frozenset[str]:
+        """The other nodes that hear a channel; of a channel that is not of agents, anybody may be one."""
+        nodes = self._elsewhere.get(to)
+        if nodes is None:
+            assert self._bus is not None
+            known = self._bus.hearers.get(to)
+            nodes = self._elsewhere[to] = _EVERYBODY if known is None else known - {self._bus.name}
+        return nodes
+
+    # ---- what is heard ---------------------------------------------------------------------------------------------
+
     def pump(self, timeout_s: float) -> bool:
-        """Take one delivery from the broker to everybody here who hears its channel; False if none came in time.
+        """Take one delivery, from here or from the broker, to everybody here who hears its channel; False if none came
+        in time.
 
         Raises:
             LostMessageError: a gap in the sequence of somebody who is heard here.
         """
+        if self._here:
+            self._deliver(*self._here.popleft())
+            return True
+        if self._out:
+            self.flush()
         try:
             delivery = self.broker.poll(timeout_s)
         except LostMessageError as error:
-            if self._is_heard(error.sender, error.channel):
+            if error.channel in self._origins or self._is_heard(error.sender, error.channel):
                 raise
             count_refusal(self.broker.refused, "stranger", error.sender)
             return True
         if delivery is None:
             return False
         name, envelope = delivery
-        for receiver, senders in self._routes.get(name, ()):
+        self._note_latency(envelope)
+        if type(envelope.body) is Batch:
+            self._unpack(name, envelope, envelope.body)
+        else:
+            self._deliver(name, envelope)
+        return True
+
+    def _unpack(self, name: str, envelope: Envelope, batch: Batch) -> None:
+        """Put what is in a batch in line, as if it had been said alone."""
+        origin = self._origins.get(name)
+        assert self._bus is not None
+        homes = self._bus.homes
+        for to, _, sender, incarnation, step, round, body in batch.items:
+            if origin != ENV and homes.get(sender) != origin:
+                count_refusal(self.broker.refused, "stranger", sender)
+            elif self.broker.admits(sender, incarnation):
+                said = Envelope(sender, envelope.run, incarnation, 0, step, round, envelope.sent_ns, body)
+                self._here.append((to, said))
+
+    def _deliver(self, name: str, envelope: Envelope) -> None:
+        if name in self._taps:
+            self._taps[name](name, envelope)
+        for receiver, senders in tuple(self._routes.get(name, ())):
             if envelope.sender not in senders:
                 count_refusal(receiver.refused, "stranger", envelope.sender)
             elif receiver.id == ENV:
                 receiver.receive(envelope)
+            elif receiver.id in self._pending:
+                self._pending[receiver.id].append((name, envelope))
             else:
                 self._let_act(receiver, envelope)
-        return True
 
     def _is_heard(self, sender: str, name: str) -> bool:
         return any(sender in senders for _, senders in self._routes.get(name, ()))
 
-    def sent(self) -> Counter[str]:
-        """Messages sent so far, by the kind of their channel."""
-        total: Counter[str] = Counter()
-        for (_, to), count in self._sequence.items():
-            total[to.partition("/")[0]] += count
-        return total
-
-    def sent_bytes(self) -> Counter[str]:
-        """Bytes sent so far, by the kind of their channel; nothing where the broker does not encode."""
-        total: Counter[str] = Counter()
-        for to, size in self._bytes.items():
-            total[to.partition("/")[0]] += size
-        return total
-
-    def refused(self) -> Counter[str]:
-        """What broker and receivers refused, by cause."""
-        total: Counter[str] = Counter(self.broker.refused)
-        for receiver in self.receivers:
-            total.update(receiver.refused)
-        return total
+    def _note_latency(self, envelope: Envelope) -> None:
+        kind = KIND[type(envelope.body)]
+        latencies = self.latency_ns.get(kind)
+        if latencies is None:
+            latencies = self.latency_ns[kind] = deque(maxlen=_LATENCIES)
+        latencies.append(time.time_ns() - envelope.sent_ns)
 
     def _let_act(self, receiver: Receiver, envelope: Envelope) -> None:
-        """Hand on, and send the answers. An agent that raises is told to the env, which raises it; the node lives."""
+        """Hand on, and send the answers. An agent that raises is told to the env, which decides; the node lives."""
         try:
             for to, step, round, body in receiver.receive(envelope):
                 self.send(receiver.id, to, step, round, body)
         except Exception as error:  # noqa: BLE001 - agents are users' code; whatever they raise is told, not lost
-            cause = f"{type(error).__name__}: {error}"
-            failure = Failure(receiver.id, envelope.step, cause, traceback.format_exc())
-            self.send(receiver.id, channel("failure", ENV), envelope.step, 0, failure)
+            self.tell_failure(receiver.id, envelope.step, error)
+
+    def tell_failure(self, agent: str, step: int, error: BaseException) -> None:
+        """Tell the env that an agent here raised."""
+        failure = Failure(agent, step, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+        self.send(self._node, channel("node", self._node.partition(":")[2]), step, 0, failure)
+
+    def beat(self) -> Envelope:
+        """That this node lives, and its figures; for the thread that says so."""
+        sent, size = self.sent(), self.sent_bytes()
+        figures = tuple((kind, count, size[kind]) for kind, count in sorted(sent.items()))
+        latency = tuple(_percentiles_us(kind, latencies.copy()) for kind, latencies in tuple(self.latency_ns.items()))
+        refused = tuple((cause, count, 0) for cause, count in sorted(self.refused().items()))
+        agents = tuple(receiver.id for receiver in tuple(self.receivers) if receiver.id != self._node)
+        beat = Beat(agents, os.getpid(), figures, latency, refused)
+        self._beats += 1
+        return Envelope(self._node, self.run, self.incarnation, self._beats, 0, 0, time.time_ns(), beat)
+
+    # ---- figures ---------------------------------------------------------------------------------------------------
+
+    def sent(self) -> Counter[str]:
+        """Messages sent so far, by the kind of their channel."""
+        return _by_kind(self._messages)
+
+    def sent_bytes(self) -> Counter[str]:
+        """Bytes published so far, by the kind of their channel; nothing where the broker does not encode."""
+        return _by_kind(self._bytes)
+
+    def refused(self) -> Counter[str]:
+        """What broker and receivers refused, by cause."""
+        total: Counter[str] = Counter(self.broker.refused)
+        for receiver in tuple(self.receivers):
+            total.update(receiver.refused.copy())
+        return total
+
+
+def _percentiles_us(kind: str, latencies_ns: deque[int]) -> tuple[str, int, int]:
+    """Median and 99th percentile in us; a clock that is behind gives 0."""
+    ordered = sorted(latencies_ns)
+    p50, p99 = (ordered[min(len(ordered) - 1, len(ordered) * share // 100)] for share in (50, 99))
+    return kind, max(0, p50 // 1000), max(0, p99 // 1000)
+
+
+def _by_kind(counts: Counter[str]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for to, count in tuple(counts.items()):  # at once: a thread may ask while messages go on
+        total[to.partition("/")[0]] += count
+    return total

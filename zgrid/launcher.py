@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -62,8 +63,9 @@ def _launch_nodes(topology: Topology, plan: Plan, view: ConsoleView, source: str
             _await_check(lines, session, env, view)
         session.start_agents(address)
         view.coming(_states(session, address))
-        for agent in _external(topology):
-            view.say(f"waiting for {agent}; start it with: {session.command(agent)}")
+        for name in _elsewhere(session):
+            where = f" on {session.plans[name].host}" if session.plans[name].host is not None else ""
+            view.say(f"waiting for {name}; start it{where} with: {session.command(name)}")
         return _follow(lines, session, env, view)
     finally:
         session.stop()
@@ -80,19 +82,18 @@ def _env_arguments(plan: Plan, address: Address) -> list[str]:
     return arguments
 
 
-def _external(topology: Topology) -> list[str]:
-    return [agent for agent, run in topology.placement().items() if run == "external"]
+def _elsewhere(session: Session) -> list[str]:
+    """The nodes that somebody else starts."""
+    return [name for name, plan in session.plans.items() if not session.starts(plan)]
 
 
 def _states(session: Session, address: Address) -> dict[str, str]:
     """What is known of each process; broker and env first."""
     states = {name: f"pid {session.processes[name].popen.pid}" for name in (PROXY, ENV_NODE)}
     states[PROXY] += f" at {address}"
-    for agent, run in session.topology.placement().items():
-        if run == "process":
-            states[agent] = f"pid {session.processes[agent].popen.pid}"
-        elif run == "external":
-            states[agent] = "external"
+    for name, plan in session.plans.items():
+        started = name in session.processes
+        states[name] = f"pid {session.processes[name].popen.pid}" if started else plan.host or "external"
     return states
 
 
@@ -145,7 +146,7 @@ def _fail(session: Session, env: Process) -> NoReturn:
     """
     with suppress(subprocess.TimeoutExpired):
         env.popen.wait(_LOOK_S)
-    session.check()
+    session.supervise()
     raise ZgridError(f"the env node ended without a result; its last lines:\n{env.tail()}")
 
 
@@ -154,10 +155,13 @@ def _lines(process: Process, session: Session) -> Iterator[str]:
     assert process.popen.stdout is not None
     fd = process.popen.stdout.fileno()
     rest = b""
+    looked = 0.0
     while True:
         readable, _, _ = select.select([fd], [], [], _LOOK_S)
+        if time.monotonic() - looked > _LOOK_S:
+            looked = time.monotonic()
+            session.supervise()
         if not readable:
-            session.check()
             continue
         part = os.read(fd, 65536)
         if not part:

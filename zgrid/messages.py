@@ -1,4 +1,4 @@
-"""Every message of zgrid, in the order of a step, and how one becomes bytes.
+"""Every message of zgrid, in the order of a step.
 
 A message is a body (what is said) in an :class:`Envelope` (who says it, of which run and step). Bodies are named
 tuples: immutable, without a dict, and encoded by position. Units are in the names, as everywhere: powers are
@@ -7,20 +7,16 @@ injections into the network in MW and Mvar. Never give a kind a second meaning; 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any, NamedTuple, TypeAlias
 
-import msgpack
-import numpy as np
 from numpy.typing import NDArray
 
 from zgrid.errors import MessageError
 
-VERSION = 2
-MAX_BYTES = 1 << 20
 ENV = "env"
+"""The env's id, and the name of its node."""
 
 Floats: TypeAlias = tuple[float, ...]
 Texts: TypeAlias = tuple[str, ...]
@@ -28,6 +24,7 @@ Counts: TypeAlias = tuple[tuple[str, int, int], ...]
 FiniteArray: TypeAlias = NDArray[Any]
 GappyArray: TypeAlias = NDArray[Any]
 Sizes: TypeAlias = tuple[int, int, int]
+Items: TypeAlias = "tuple[Item, ...]"
 
 
 class Probe(NamedTuple):
@@ -37,16 +34,22 @@ class Probe(NamedTuple):
 
 
 class RollCall(NamedTuple):
-    """env to all nodes, until all have answered: who is there?"""
+    """env to all nodes, until all have answered: who is there?
+
+    ``epoch`` counts the proxies of a run: when one has returned, nodes prove their directions again before they answer,
+    and nobody counts a gap across it.
+    """
 
     topology_hash: str
+    epoch: int
 
 
 class Ready(NamedTuple):
-    """node to env: these agents are here, built from this topology."""
+    """node to env: these agents are here, built from this topology, heard in this epoch."""
 
     agents: Texts
     topology_hash: str
+    epoch: int
 
 
 class Reset(NamedTuple):
@@ -155,11 +158,66 @@ class StatsRequest(NamedTuple):
 
 
 class NodeStats(NamedTuple):
-    """node to env: (kind, messages, bytes) sent so far, and (cause, count, 0) of what it refused."""
+    """node to env: what it has done so far.
+
+    ``sent`` (kind, messages, bytes), ``refused`` (cause, count, 0); the kind ``batch`` counts frames.
+    """
 
     node: str
     sent: Counts
     refused: Counts
+
+
+class Beat(NamedTuple):
+    """node to whoever watches, a few times a second from a thread of its own: I live, and these are my figures.
+
+    ``sent`` (kind, messages, bytes), ``latency`` (kind, median, 99th percentile in us of what it heard last) and
+    ``refused`` (cause, count, 0).
+    """
+
+    agents: Texts
+    pid: int
+    sent: Counts
+    latency: Counts
+    refused: Counts
+
+
+class Resume(NamedTuple):
+    """env to a node, at a step boundary or for the open step: build this agent anew, as this incarnation.
+
+    ``history`` is what it heard in this episode, in order; a long one comes in several parts, of which one is the
+    ``last``. What the agent says of the open step in answer to it is sent, the rest was said before.
+    """
+
+    agent: str
+    incarnation: int
+    history: Items
+    last: bool
+
+
+class Resumed(NamedTuple):
+    """node to env: this agent is back."""
+
+    agent: str
+    incarnation: int
+
+
+class Resend(NamedTuple):
+    """env to all nodes, after a proxy has returned: say again what you have said in this step."""
+
+
+class Rearm(NamedTuple):
+    """env to all nodes: this device shall follow its setpoints again, whatever it has latched for."""
+
+    agent: str
+
+
+class Notice(NamedTuple):
+    """node to env: something happened to an agent of mine that people should know."""
+
+    agent: str
+    event: str
+    cause: str
 
 
 class Stop(NamedTuple):
@@ -170,6 +228,24 @@ class Stopped(NamedTuple):
     """node to env: these agents have ended."""
 
     agents: Texts
+
+
+class Item(NamedTuple):
+    """A message within a message: its channel, the kind of its body, and what an envelope says of it."""
+
+    channel: str
+    kind: str
+    sender: str
+    incarnation: int
+    step: int
+    round: int
+    body: Body
+
+
+class Batch(NamedTuple):
+    """node to node: all that the agents of one say to those of the other in one phase, in one frame."""
+
+    items: Items
 
 
 Body: TypeAlias = (
@@ -186,8 +262,15 @@ Body: TypeAlias = (
     | Failure
     | StatsRequest
     | NodeStats
+    | Beat
+    | Resume
+    | Resumed
+    | Resend
+    | Rearm
+    | Notice
     | Stop
     | Stopped
+    | Batch
 )
 
 BODIES: dict[str, Any] = {
@@ -204,8 +287,15 @@ BODIES: dict[str, Any] = {
     "failure": Failure,
     "stats_request": StatsRequest,
     "stats": NodeStats,
+    "beat": Beat,
+    "resume": Resume,
+    "resumed": Resumed,
+    "resend": Resend,
+    "rearm": Rearm,
+    "notice": Notice,
     "stop": Stop,
     "stopped": Stopped,
+    "batch": Batch,
 }
 KIND: dict[type, str] = {body: kind for kind, body in BODIES.items()}
 
@@ -227,9 +317,12 @@ class Envelope(NamedTuple):
     body: Body
 
 
-def channel(kind: str, address: str) -> str:
-    """The channel ``<kind>/<address>/``. The trailing slash keeps ``mg_1`` from hearing ``mg_10``."""
-    return f"{kind}/{address}/"
+def channel(kind: str, address: str, speaker: str = "") -> str:
+    """The channel ``<kind>/<address>/``, or ``<kind>/<address>/<speaker>/`` where several speak to one address.
+
+    So every channel has one speaker. The trailing slash keeps ``mg_1`` from hearing ``mg_10``.
+    """
+    return f"{kind}/{address}/{speaker}/" if speaker else f"{kind}/{address}/"
 
 
 def floats(what: str, values: Iterable[Any]) -> Floats:
@@ -249,162 +342,4 @@ def floats(what: str, values: Iterable[Any]) -> Floats:
     raise MessageError(f"{what}: expected finite numbers, got {numbers!r}")
 
 
-def packer() -> msgpack.Packer:
-    """What :func:`encode` packs with; one for each user, because it is not for two threads at once."""
-    return msgpack.Packer(default=_pack_array)
-
-
-def encode(envelope: Envelope, packer: msgpack.Packer | None = None) -> bytes:
-    """The envelope as MessagePack, by position. A ``packer`` that is kept saves making one.
-
-    Raises:
-        MessageError: a value that has no place in a message, or more than 1 MiB.
-    """
-    body = envelope.body
-    try:
-        packer = packer or msgpack.Packer(default=_pack_array)
-        data: bytes = packer.pack((VERSION, KIND[type(body)], *envelope[:-1], body))
-    except (TypeError, ValueError, OverflowError, KeyError) as error:
-        raise MessageError(f"cannot encode {type(body).__name__} of {envelope.sender}: {error}") from error
-    if len(data) > MAX_BYTES:
-        raise MessageError(f"{type(body).__name__} of {envelope.sender}: {len(data)} bytes, at most {MAX_BYTES}")
-    return data
-
-
-def decode(data: bytes) -> Envelope:
-    """The envelope in ``data``, with every field checked.
-
-    Raises:
-        MessageError: too long, not MessagePack, another version, an unknown kind, a field of the wrong type, a
-            number that is not finite.
-    """
-    if len(data) > MAX_BYTES:
-        raise MessageError(f"oversize: {len(data)} bytes, at most {MAX_BYTES}")
-    try:
-        version, kind, sender, run, incarnation, sequence, step, round, sent_ns, fields = msgpack.unpackb(
-            data, use_list=False, ext_hook=_unpack_array
-        )
-        checks = _CHECKS.get(kind)
-    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
-        raise MessageError(f"malformed: {error}") from error
-    if type(version) is not int or version != VERSION:
-        raise MessageError(f"version: {version!r}, expected {VERSION}")
-    if checks is None:
-        raise MessageError(f"unknown kind: {kind!r}")
-    if not (
-        type(sender) is type(run) is str
-        and type(incarnation) is type(sequence) is type(step) is type(round) is type(sent_ns) is int
-        and (incarnation | sequence | step | round | sent_ns) >= 0  # negative if one is
-    ):
-        raise MessageError("malformed: envelope")
-    if type(fields) is not tuple or len(fields) != _FIELDS[kind]:
-        raise MessageError(f"malformed: {kind} takes {_FIELDS[kind]} fields")
-    for holds, at in checks:
-        if not holds(fields[at]):
-            raise MessageError(f"malformed: a field of {kind}")
-    if kind == "network" and sum(fields[1]) > fields[2].size:
-        raise MessageError("malformed: sizes of network")
-    return Envelope(sender, run, incarnation, sequence, step, round, sent_ns, BODIES[kind]._make(fields))
-
-
 _FLOAT_ONLY = frozenset((float,))
-_ARRAY = 1
-
-
-def _pack_array(value: Any) -> msgpack.ExtType:
-    if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.char not in "df":
-        raise TypeError(f"no place in a message for {type(value).__name__}")
-    return msgpack.ExtType(_ARRAY, value.dtype.char.encode() + value.astype("<" + value.dtype.str[1:]).tobytes())
-
-
-def _unpack_array(code: int, data: bytes) -> NDArray[Any]:
-    if code != _ARRAY or data[:1] not in (b"d", b"f"):
-        raise ValueError("unknown extension")
-    return np.frombuffer(data, dtype="<f8" if data[:1] == b"d" else "<f4", offset=1)
-
-
-def _is_text(value: Any) -> bool:
-    return type(value) is str
-
-
-def _is_whole(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_flag(value: Any) -> bool:
-    return type(value) is bool
-
-
-def _is_float(value: Any) -> bool:
-    return type(value) is float and isfinite(value)
-
-
-def _are_floats(value: Any) -> bool:
-    return type(value) is tuple and _FLOAT_ONLY.issuperset(map(type, value)) and all(map(isfinite, value))
-
-
-def _are_floats_or_none(value: Any) -> bool:
-    return value is None or _are_floats(value)
-
-
-def _are_texts(value: Any) -> bool:
-    return type(value) is tuple and all(type(x) is str for x in value)
-
-
-def _are_counts(value: Any) -> bool:
-    return type(value) is tuple and all(
-        type(row) is tuple and len(row) == 3 and _is_text(row[0]) and _is_whole(row[1]) and _is_whole(row[2])
-        for row in value
-    )
-
-
-def _is_finite_array(value: Any) -> bool:
-    return type(value) is np.ndarray and bool(np.isfinite(value).all())
-
-
-def _is_gappy_array(value: Any) -> bool:
-    return type(value) is np.ndarray and not np.isinf(value).any()
-
-
-def _are_sizes(value: Any) -> bool:
-    return type(value) is tuple and len(value) == 3 and all(map(_is_whole, value))
-
-
-_CHECK_OF: dict[str, Callable[[Any], bool]] = {
-    "str": _is_text,
-    "int": _is_whole,
-    "bool": _is_flag,
-    "float": _is_float,
-    "Floats": _are_floats,
-    "Floats | None": _are_floats_or_none,
-    "Texts": _are_texts,
-    "Counts": _are_counts,
-    "FiniteArray": _is_finite_array,
-    "GappyArray": _is_gappy_array,
-    "Sizes": _are_sizes,
-}
-
-
-class _Check(NamedTuple):
-    """A check of one field, or of a run of floats at once."""
-
-    holds: Callable[[Any], bool]
-    at: int | slice
-
-
-def _checks(body: Any) -> tuple[_Check, ...]:
-    """The checks of a body's fields."""
-    names = [getattr(kind, "__forward_arg__", kind) for kind in body.__annotations__.values()]
-    checks, at = [], 0
-    for name, run in itertools.groupby(names):
-        count = len(list(run))
-        if name == "float" and count > 1:
-            checks.append(_Check(_are_floats, slice(at, at + count)))
-        else:
-            checks += [_Check(_CHECK_OF[name], k) for k in range(at, at + count)]
-        at += count
-    return tuple(checks)
-
-
-_CHECKS = {kind: _checks(body) for kind, body in BODIES.items()}
-_FIELDS = {kind: len(body._fields) for kind, body in BODIES.items()}

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from zgrid.errors import AgentError
 from zgrid.gather import TAKEN, Gather
-from zgrid.messages import ENV, KIND, DeviceState, Envelope, Failure, NodeStats, Ready, Report, Stopped, channel
-from zgrid.node import steward_of
+from zgrid.host import steward_of
+from zgrid.messages import (
+    ENV,
+    DeviceState,
+    Envelope,
+    Failure,
+    NodeStats,
+    Notice,
+    Ready,
+    Report,
+    Resumed,
+    Stopped,
+    channel,
+)
 from zgrid.post import Post
 from zgrid.topology import Topology
-
-_LATENCIES = 10_000
+from zgrid.topology.nodes import NodePlan
 
 
 class EnvPort:
@@ -24,30 +32,47 @@ class EnvPort:
 
     id = ENV
 
-    def __init__(self, topology: Topology, remote: Iterable[str]) -> None:
+    def __init__(self, topology: Topology, plans: Mapping[str, NodePlan]) -> None:
         self.refused: Counter[str] = Counter()
         self.states: Gather[DeviceState] = Gather(device.id for device in topology.device_specs)
         self.reports: Gather[Report] = Gather(topology.grids)
-        self.waiting = set(remote)
-        self.stopping = set(remote)
+        self.plans = plans
+        self.nodes = tuple(plans)
+        self.epoch = 0
+        self.ready: dict[str, int] = {}
+        """The nodes that have answered the roll call of this epoch, and their incarnations."""
+        self.incarnations: dict[str, int] = {}
+        """The last known incarnation of each node."""
+        self.stopping = set(self.nodes)
         self.wrong_topology: set[str] = set()
         self.node_stats: dict[str, NodeStats] = {}
-        self.latency_ns: dict[str, deque[int]] = {}
+        self.resumed: set[tuple[str, int]] = set()
+        self.notices: list[Notice] = []
         of_grids, of_devices = (topology.hash(one) for one in (next(iter(topology.grids)), topology.device_specs[0].id))
-        self._hash_of = {agent: of_grids if agent in topology.grids else of_devices for agent in topology.placement()}
+        self._expected = {
+            node: (plan.agents, of_grids if plan.agents[-1] in topology.grids else of_devices)
+            for node, plan in plans.items()
+        }
         self._step = 0
-        agents = frozenset(topology.placement())
-        stewards = frozenset(map(steward_of, agents))
-        self.hears = dict.fromkeys((channel(kind, ENV) for kind in ("ready", "stats", "stopped")), stewards)
-        self.hears[channel("failure", ENV)] = agents
+        self.hears = {channel("node", node): frozenset((steward_of(node),)) for node in (*self.nodes, ENV)}
         self.hears |= {channel("state", device.id): frozenset((device.id,)) for device in topology.device_specs}
         self.hears |= {channel("report", grid): frozenset((grid,)) for grid in topology.grids}
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The nodes that have not answered the roll call of this epoch, in their order."""
+        return tuple(node for node in self.nodes if node not in self.ready)
 
     def open(self, step: int) -> None:
         """Wait for the states and reports of this step from now on."""
         self._step = step
         self.states.open(step)
         self.reports.open(step)
+
+    def begin_epoch(self) -> None:
+        """Everybody has to answer the roll call anew."""
+        self.epoch += 1
+        self.ready.clear()
 
     def receive(self, envelope: Envelope) -> list[Post]:
         """Keep what is said.
@@ -62,36 +87,33 @@ class EnvPort:
             verdict = gather.add(envelope.sender, body, envelope.step)
             if verdict is not TAKEN:
                 self.refused[f"{verdict} {envelope.sender}"] += 1
-            else:
-                self._note_latency(KIND[kind], envelope.sent_ns)
         elif isinstance(body, Ready):
-            self._on_ready(body)
+            self._on_ready(envelope, body)
         elif isinstance(body, Failure) and 0 < body.step < self._step:
             self.refused[f"stale {body.agent}"] += 1
         elif isinstance(body, Failure):
             raise AgentError(body.agent, body.step, body.cause, body.traceback)
         elif isinstance(body, NodeStats):
             self.node_stats[body.node] = body
+        elif isinstance(body, Resumed):
+            self.resumed.add((body.agent, body.incarnation))
+        elif isinstance(body, Notice):
+            self.notices.append(body)
         elif isinstance(body, Stopped):
-            self.stopping.difference_update(body.agents)
+            self.stopping.discard(_node(envelope))
         return []
 
-    def _on_ready(self, ready: Ready) -> None:
-        if all(ready.topology_hash == self._hash_of.get(agent) for agent in ready.agents):
-            self.waiting.difference_update(ready.agents)
-            self.wrong_topology.difference_update(ready.agents)
+    def _on_ready(self, envelope: Envelope, ready: Ready) -> None:
+        node = _node(envelope)
+        if (ready.agents, ready.topology_hash) == self._expected.get(node):
+            if ready.epoch == self.epoch:
+                self.ready[node] = envelope.incarnation
+            self.incarnations[node] = envelope.incarnation
+            self.wrong_topology.discard(node)
         else:
-            self.wrong_topology.update(ready.agents)
-
-    def _note_latency(self, kind: str, sent_ns: int) -> None:
-        latencies = self.latency_ns.get(kind)
-        if latencies is None:
-            latencies = self.latency_ns[kind] = deque(maxlen=_LATENCIES)
-        latencies.append(time.time_ns() - sent_ns)
+            self.wrong_topology.add(node)
 
 
-def percentiles(latencies_ns: Iterable[int]) -> Mapping[str, float]:
-    """Median and 99th percentile of latencies, in ms."""
-    values = np.fromiter(latencies_ns, dtype=np.float64) * 1e-6
-    p50, p99 = np.percentile(values, (50.0, 99.0))
-    return {"p50": float(p50), "p99": float(p99)}
+def _node(envelope: Envelope) -> str:
+    """The node whose steward speaks."""
+    return envelope.sender.partition(":")[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,16 +13,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
-from zgrid.errors import BrokerError, NodeDiedError
+from zgrid.errors import BrokerError, NodeDiedError, NodeSilentError
+from zgrid.failure import FAIL, OnFailure, Restarts, strictest
 from zgrid.messaging import Address
 from zgrid.topology import Topology
+from zgrid.topology.nodes import NodePlan, node_plans
 
 PROXY = "broker"
 _PROXY_START_S = 20.0
 _TAIL_BYTES = 4000
 _TAIL_LINES = 12
+_STOPPED_S = 1.0
 _LEAVE_S, _TERM_S, _KILL_S = 1.0, 1.3, 1.0
 
 
@@ -32,7 +37,12 @@ class Process:
     name: str
     popen: subprocess.Popen[str]
     log: IO[bytes]
+    module: str
+    arguments: tuple[str, ...]
     may_end: bool = False
+    stopped_at: float | None = None
+    due: float | None = None
+    """When it begins anew."""
 
     def tail(self) -> str:
         """The last lines it wrote."""
@@ -53,7 +63,11 @@ class Session:
         """``source`` is how the topology was named on a command line, to tell what to type elsewhere."""
         self.topology = topology
         self._source = source
+        self.plans = node_plans(topology)
         self.processes: dict[str, Process] = {}
+        self.causes: dict[str, str] = {}
+        """Why those have failed that were replaced or begun anew."""
+        self._restarts = Restarts()
         self._pid = os.getpid()
         self._json = topology.model_dump_json()
         self.address: Address | None = None
@@ -77,11 +91,15 @@ class Session:
         return address
 
     def start_agents(self, address: Address) -> None:
-        """Start a process for each agent that the topology places in one."""
-        for agent, run in self.topology.placement().items():
-            if run == "process":
-                module = "nodes.grid" if agent in self.topology.grids else "nodes.device"
-                self.spawn(agent, module, ["-", agent, "--connect", str(address)])
+        """Start a process for each node that runs here."""
+        for name, plan in self.plans.items():
+            if self.starts(plan):
+                kind = "grid" if plan.agents[-1] in self.topology.grids else "device"
+                self.spawn(name, f"nodes.{kind}", ["-", name, "--connect", str(address)])
+
+    def starts(self, plan: NodePlan) -> bool:
+        """Whether a node is started from here, not by hand or on another machine."""
+        return plan.run == "process" and (plan.host is None or is_here(plan.host))
 
     def spawn(self, name: str, module: str, arguments: Sequence[str], stdout: int | None = None) -> Process:
         """Start ``python -m module`` with the topology on its standard input."""
@@ -99,33 +117,81 @@ class Session:
         with suppress(BrokenPipeError):  # it is dead already; check() tells
             popen.stdin.write(self._json + "\n")
             popen.stdin.flush()
-        process = self.processes[name] = Process(name, popen, log)
+        process = self.processes[name] = Process(name, popen, log, module, tuple(arguments))
         return process
 
-    def check(self) -> None:
-        """See whether all are alive.
+    def supervise(self) -> list[str]:
+        """See whether all are alive; end and begin anew what may, as the topology declares. The names of those that
+        have failed and were not told before.
 
         Raises:
-            NodeDiedError: one is not.
+            NodeDiedError: one is dead and should not be, or has died too often.
+            NodeSilentError: one was stopped.
         """
-        for process in self.processes.values():
-            code = process.popen.poll()
-            if code is not None and not process.may_end:
-                raise NodeDiedError(process.name, code, process.tail())
+        failed = []
+        for process in list(self.processes.values()):
+            if process.due is not None:
+                self._begin_anew(process)
+            elif not process.may_end and self._has_failed(process):
+                failed.append(process.name)
+        return failed
 
-    def reason(self, agent: str) -> str:
-        """Why an agent is not there, as far as that can be seen from here."""
-        process = self.processes.get(agent)
+    def _has_failed(self, process: Process) -> bool:
+        code = process.popen.poll()
+        if code is None and not _is_stopped(process):
+            return False
+        policy, name = self._policy(process.name), process.name
+        delay_s = self._restarts.allow(name, policy, time.monotonic())
+        if delay_s is None and policy.kind != "fallback":
+            if code is not None:
+                raise NodeDiedError(name, code, process.tail())
+            raise NodeSilentError(name, self.agents_of(name), "its process is stopped (SIGSTOP)", process.tail())
+        self.causes[name] = "its process is stopped (SIGSTOP)" if code is None else _how_it_ended(code)
+        process.may_end = delay_s is None
+        if delay_s is not None:
+            process.popen.kill()
+            process.due = time.monotonic() + delay_s
+            self._begin_anew(process)
+        return True
+
+    def _begin_anew(self, process: Process) -> None:
+        """Start it again, when its time has come."""
+        assert process.due is not None
+        if time.monotonic() < process.due:
+            return
+        process.popen.wait()
+        arguments = list(process.arguments)
+        if process.name == PROXY:
+            assert self.address is not None
+            arguments = ["-", "--ports", f"{self.address.publish_port},{self.address.subscribe_port}"]
+        _close(process)
+        self.spawn(process.name, process.module, arguments)
+
+    def _policy(self, name: str) -> OnFailure:
+        if name == PROXY:
+            return self.topology.broker.on_failure
+        policies = self.topology.on_failure()
+        return strictest([policies[agent] for agent in self.agents_of(name)] or [FAIL])
+
+    def agents_of(self, name: str) -> tuple[str, ...]:
+        """The agents of a node; none of proxy and env."""
+        return self.plans[name].agents if name in self.plans else ()
+
+    def reason(self, name: str) -> str:
+        """Why a node is not there, as far as that can be seen from here."""
+        process = self.processes.get(name)
         if process is None:
-            return "external, and it never answered; start it with\n" + " " * 6 + self.command(agent)
+            host = self.plans[name].host
+            where = f"external, on {host}" if host is not None else "external"
+            return f"{where}, and it never answered; start it with\n" + " " * 6 + self.command(name)
         code = process.popen.poll()
         state = "it runs, but never answered the roll call" if code is None else f"exited with code {code}"
         tail = process.tail()
         return f"{state}; its last lines:\n{tail}" if tail else state
 
-    def command(self, agent: str) -> str:
-        """What to type on another machine to start an agent."""
-        return start_command(self.topology, agent, self._source, self.address)
+    def command(self, name: str) -> str:
+        """What to type on another machine to start a node."""
+        return start_command(self.topology, name, self._source, self.address)
 
     def stop(self) -> None:
         """End all processes: those that were told to leave get a moment, then SIGTERM, then SIGKILL."""
@@ -142,10 +208,7 @@ class Session:
             process.popen.kill()
         _wait(everybody, _KILL_S)
         for process in everybody:
-            for stream in (process.popen.stdin, process.popen.stdout, process.log):
-                if stream is not None:
-                    with suppress(BrokenPipeError):  # unread input of a process that is gone
-                        stream.close()
+            _close(process)
         self.processes.clear()
 
     def let_go(self) -> None:
@@ -154,11 +217,45 @@ class Session:
             process.may_end = True
 
 
-def start_command(topology: Topology, agent: str, source: str, address: Address | None) -> str:
-    """What to type to start an agent by hand."""
-    kind = "grid" if agent in topology.grids else "device"
+def start_command(topology: Topology, name: str, source: str, address: Address | None) -> str:
+    """What to type to start a node by hand."""
+    kind = "grid" if node_plans(topology)[name].agents[-1] in topology.grids else "device"
     where = str(address).replace("0.0.0.0", "ADDRESS_OF_THIS_MACHINE")
-    return f"python -m nodes.{kind} {source} {agent} --connect {where}"
+    return f"python -m nodes.{kind} {source} {name} --connect {where}"
+
+
+def is_here(host: str) -> bool:
+    """Whether an address or name is one of this machine."""
+    try:
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _is_stopped(process: Process) -> bool:
+    """Whether a process has been stopped for a while, as by SIGSTOP (Linux)."""
+    try:
+        state = Path(f"/proc/{process.popen.pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    now = time.monotonic()
+    process.stopped_at = (process.stopped_at or now) if state in "Tt" else None
+    return process.stopped_at is not None and now - process.stopped_at > _STOPPED_S
+
+
+def _how_it_ended(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"exited with code {code}"
+
+
+def _close(process: Process) -> None:
+    """Close the pipes and the log of a process that has ended."""
+    for stream in (process.popen.stdin, process.popen.stdout):
+        if stream is not None:
+            with suppress(BrokenPipeError):  # unread input of a process that is gone
+                stream.close()
+    process.log.close()
 
 
 def _alive(processes: Sequence[Process]) -> Iterator[Process]:

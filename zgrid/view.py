@@ -19,6 +19,7 @@ from rich.text import Text
 
 from zgrid.errors import TopologyError, ZgridError
 from zgrid.topology import Topology
+from zgrid.topology.nodes import node_plans
 
 _PROGRESS_EVERY_S = 0.1
 
@@ -39,8 +40,8 @@ class View(ABC):
         """The network is built and solves; now agents may start."""
 
     @abstractmethod
-    def ready(self, agents: set[str]) -> None:
-        """These agents have answered the roll call."""
+    def ready(self, nodes: set[str]) -> None:
+        """These nodes have answered the roll call."""
 
     @abstractmethod
     def begin(self, total: int) -> None:
@@ -75,8 +76,8 @@ class JsonView(View):
     def checked(self) -> None:
         self._say("checked", True)
 
-    def ready(self, agents: set[str]) -> None:
-        self._say("ready", sorted(agents))
+    def ready(self, nodes: set[str]) -> None:
+        self._say("ready", sorted(nodes))
 
     def begin(self, total: int) -> None:
         self._say("begin", total)
@@ -146,8 +147,8 @@ class ConsoleView(View):
             self._live.start()
         self._show_states()
 
-    def ready(self, agents: set[str]) -> None:
-        self._ready = set(agents)
+    def ready(self, nodes: set[str]) -> None:
+        self._ready = set(nodes)
         self._show_states()
 
     def begin(self, total: int) -> None:
@@ -156,7 +157,7 @@ class ConsoleView(View):
         where = {"centralized": "direct calls", "in_memory": "in-memory broker", "zmq": "ZeroMQ"}[topology.mode]
         self.say(
             f"{topology.name}: {len(topology.grids)} grids, {len(topology.device_specs)} devices, {where}"
-            f"{f', {len(self._ready)} agents ready' if self._ready else ''}"
+            f"{f', {self._agents(self._ready)} agents ready' if self._ready else ''}"
         )
         self._progress = Progress(
             TextColumn("steps"),
@@ -186,7 +187,12 @@ class ConsoleView(View):
 
     def _show_states(self) -> None:
         if self._live is not None:
-            self._live.update(_state_table(self._states, self._ready))
+            count = f"{self._agents(self._ready)} of {self._agents(set(self._states))} agents ready"
+            self._live.update(_state_table(self._states, self._ready, count))
+
+    def _agents(self, nodes: set[str]) -> int:
+        """How many agents nodes host."""
+        return sum(len(plan.agents) for name, plan in node_plans(self._topology).items() if name in nodes)
 
     def _end_live(self) -> None:
         if self._live is not None:
@@ -244,13 +250,13 @@ def _training_line(cells: Sequence[str]) -> str:
     return " ".join(cell.rjust(13) for cell in cells)
 
 
-def _state_table(states: Mapping[str, str], ready: set[str]) -> Group:
+def _state_table(states: Mapping[str, str], ready: set[str], count: str) -> Group:
     table = Table(box=None, pad_edge=False, show_header=False)
     names = list(states)
     half = -(-len(names) // 2)
     for left, right in zip(names[:half], [*names[half:], ""], strict=False):
         table.add_row(*_state_cells(left, states, ready), "   ", *_state_cells(right, states, ready))
-    return Group(Text(f"nodes coming up: {len(ready)} of {sum(_is_agent(name) for name in names)} agents ready"), table)
+    return Group(Text(f"nodes coming up: {count}"), table)
 
 
 def _is_agent(name: str) -> bool:

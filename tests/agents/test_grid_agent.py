@@ -14,6 +14,7 @@ import pytest
 from zgrid.agents import DeviceAgent, DeviceSpec, GridAgent, GridSpec
 from zgrid.agents.reward import reward_class
 from zgrid.devices import device_class
+from zgrid.encoding import encode
 from zgrid.messages import (
     Action,
     Body,
@@ -24,7 +25,6 @@ from zgrid.messages import (
     Report,
     Reset,
     Setpoint,
-    encode,
 )
 from zgrid.policies import policy_class
 from zgrid.post import Post

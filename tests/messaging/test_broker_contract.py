@@ -32,8 +32,8 @@ from zgrid.messages import (
 from zgrid.messaging import Address, InMemoryBroker, MessageBroker, ZmqBroker
 
 BODIES: tuple[Body, ...] = (
-    RollCall("c0ffee"),
-    Ready(("mg_1", "mg_1.dg_1"), "c0ffee"),
+    RollCall("c0ffee", 0),
+    Ready(("mg_1", "mg_1.dg_1"), "c0ffee", 0),
     Reset(7),
     Action((-1.0, 0.25)),
     Action(None),

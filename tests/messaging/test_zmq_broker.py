@@ -25,8 +25,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire import LINE, PATIENCE_S, RUN, greet, listen, raw_peer, receive, running_proxy, say
 
+from zgrid.encoding import MAX_BYTES, VERSION, encode
 from zgrid.errors import BrokerError, LostMessageError
-from zgrid.messages import MAX_BYTES, VERSION, Probe, Report, encode
+from zgrid.messages import Probe, Report
 from zgrid.messaging import Address, ZmqBroker
 
 BURST = 20_000

@@ -10,7 +10,8 @@ from typing import Any
 import zmq
 from conftest import small_topology
 
-from zgrid.messages import Body, Envelope, Peer, encode
+from zgrid.encoding import encode
+from zgrid.messages import Body, Envelope, Peer
 from zgrid.messaging import Address, Delivery, MessageBroker, ZmqBroker
 from zgrid.session import Session
 from zgrid.topology import load

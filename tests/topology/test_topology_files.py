@@ -193,7 +193,7 @@ grids:
     def test_equal_ids_in_different_grids_are_none(self, tmp_path: Path) -> None:
         path = tmp_path / "two.yaml"
         path.write_text(yaml.safe_dump(small_topology(2)), encoding="utf-8")
-        assert load(path).placement().keys() >= {"mg_1.dg_1", "mg_2.dg_1"}
+        assert load(path).runs().keys() >= {"mg_1.dg_1", "mg_2.dg_1"}
 
 
 def test_a_network_file_is_found_beside_the_topology(tmp_path: Path) -> None:

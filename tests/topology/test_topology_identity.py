@@ -121,7 +121,7 @@ class TestJson:
         assert again == topology
         assert again.hash() == topology.hash()
         assert again.device_specs == topology.device_specs
-        assert list(again.placement()) == list(topology.placement())
+        assert list(again.runs()) == list(topology.placement())
 
     def test_keeps_the_class_and_parameters_of_every_kind(self) -> None:
         topology = load(small_topology())
@@ -193,7 +193,7 @@ class TestPlacement:
     def test_names_devices_grid_by_grid_and_then_grids_in_the_order_of_the_file(self) -> None:
         content = small_topology(2)
         content["grids"]["mg_1"]["devices"] = dict(reversed(content["grids"]["mg_1"]["devices"].items()))
-        assert list(load(content).placement()) == [
+        assert list(load(content).runs()) == [
             *("mg_1.ess_1", "mg_1.pv_1", "mg_1.dg_1", "mg_2.dg_1", "mg_2.pv_1", "mg_2.ess_1", "mg_1", "mg_2")
         ]
 
@@ -201,7 +201,7 @@ class TestPlacement:
         content = small_topology()
         content["grids"]["mg_1"]["run"] = "inline"
         content["grids"]["mg_1"]["devices"]["pv_1"]["run"] = "external"
-        assert load(content).placement() == {
+        assert load(content).runs() == {
             "mg_1.dg_1": "process",
             "mg_1.pv_1": "external",
             "mg_1.ess_1": "process",

@@ -33,7 +33,7 @@ def test_a_dotted_key_is_set_and_its_neighbours_stay() -> None:
 
 def test_a_wildcard_stands_for_every_key() -> None:
     topology = loaded({"grids.*.devices.*.run": "inline", "grids.*.run": "inline"})
-    assert set(topology.placement().values()) == {"inline"}
+    assert set(topology.runs().values()) == {"inline"}
 
 
 def test_a_wildcard_at_the_end_stands_for_every_key_that_is_there() -> None:

@@ -21,15 +21,33 @@ class DeviceAgent:
         self._channel = channel("state", self.id)
         self._step = -1
         self._state = self.device.initial()
+        self._safe = spec.safe
+        self._fallen = False
+        self._heard = -1
+        self.latched = False
+        """Whether its watchdog has tripped: it keeps to its safe setpoint, whatever it is told, until it is rearmed."""
 
     def reset(self) -> DeviceState:
         """Begin an episode: the initial state, injecting nothing."""
         self._state = floats("initial state", self.device.initial())
         return DeviceState(0.0, 0.0, 0.0, 0.0, self._state)
 
+    def fall_back(self) -> None:
+        """Keep to the safe setpoint from now on, for good: it stands in for one that has failed."""
+        self._fallen = True
+
+    def trip(self) -> None:
+        """Keep to the safe setpoint until :meth:`rearm`, or until a newer incarnation of its grid speaks."""
+        self.latched = True
+
+    def rearm(self) -> None:
+        """Follow setpoints again."""
+        self.latched = False
+
     def apply(self, setpoint: Setpoint) -> DeviceState:
-        """Apply a setpoint for one step."""
-        state, effect = self.device.step(self._state, setpoint.values, setpoint.series)
+        """Apply a setpoint for one step; the safe one where it has latched or fallen back."""
+        values = self._safe if self.latched or self._fallen else setpoint.values
+        state, effect = self.device.step(self._state, values, setpoint.series)
         said = floats("effect and state", (*effect, *state))
         p_mw, q_mvar, cost, violation = said[:4]
         self._state = said[4:]
@@ -41,6 +59,9 @@ class DeviceAgent:
             self.refused[STALE] += 1
             return []
         body = envelope.body
+        if envelope.incarnation > self._heard:
+            self._heard = envelope.incarnation
+            self.rearm()
         if type(body) is Setpoint:
             state = self.apply(body)
         elif type(body) is Reset:

@@ -55,6 +55,8 @@ class GridAgent:
         self._policy = _policy(spec, self._actors)
         self._horizontal = _horizontal(spec)
         self._action: Floats | None = None
+        self._fallen, self._holds_left = False, 0
+        self._setpoints: list[Floats] = []
         self._begin_episode()
         self._network: NetworkState | None = None
         self._step, self._round, self._resetting = -1, 0, True
@@ -79,15 +81,27 @@ class GridAgent:
         return _said(self._horizontal.on_round(round, inbox))
 
     def decide(self) -> list[Setpoint]:
-        """A setpoint for each device, from the action or, where that is None, from the grid's own policy."""
+        """A setpoint for each device, from the action or, where that is None, from the grid's own policy; once it has
+        fallen back, what they had before, and then what is safe.
+        """
+        self._setpoints = setpoints = self._fallen_setpoints() if self._fallen else self._chosen_setpoints()
+        return [Setpoint(values, series) for values, series in zip(setpoints, self._device_series, strict=True)]
+
+    def fall_back(self) -> None:
+        """From now on its devices hold their setpoints for ``hold_steps``, and then are told the safe ones."""
+        self._fallen = True
+        self._holds_left = self.spec.hold_steps if self._setpoints else 0
+
+    def _chosen_setpoints(self) -> list[Floats]:
         action = self._action
         if action is None:
             action = floats("action of the policy", self._policy.act(self._view()))
-        setpoints = self._vertical.setpoints(action)
-        return [
-            Setpoint(floats("setpoint", values), series)
-            for values, series in zip(setpoints, self._device_series, strict=True)
-        ]
+        return [floats("setpoint", values) for values in self._vertical.setpoints(action)]
+
+    def _fallen_setpoints(self) -> list[Floats]:
+        self._holds_left -= 1
+        holds = self._holds_left >= 0 and self._setpoints
+        return self._setpoints if holds else [device.safe for device in self.spec.devices]
 
     def assess(self, states: Sequence[DeviceState], network: NetworkState) -> Report:
         """The reward and terms of a step, and the observation for the next one."""
@@ -167,7 +181,7 @@ class GridAgent:
             ]
         self._round = round
         self._peers.open(self._step, round)
-        posts = [Post(channel("peer", to), self._step, round, Peer(values)) for to, values in outbox.items()]
+        posts = [Post(channel("peer", to, self.id), self._step, round, Peer(values)) for to, values in outbox.items()]
         return posts + self._exchange_when_complete()
 
     def _exchange_when_complete(self) -> list[Post]:
@@ -191,8 +205,7 @@ class GridAgent:
         """Addresses and waiting places for the distributed execution."""
         self.hears = {channel(kind, self.id): frozenset((ENV,)) for kind in ("action", "reset", "network")}
         self.hears |= {channel("state", device): frozenset((device,)) for device in self._devices}
-        if self.spec.weights:
-            self.hears[channel("peer", self.id)] = frozenset(self.spec.weights)
+        self.hears |= {channel("peer", self.id, other): frozenset((other,)) for other in self.spec.weights}
         self._setpoint_channels = tuple(channel("setpoint", device) for device in self._devices)
         self._reset_channels = tuple(channel("reset", device) for device in self._devices)
         self._report_channel = channel("report", self.id)
@@ -201,6 +214,7 @@ class GridAgent:
 
     def _begin_episode(self) -> None:
         self._action = None
+        self._setpoints = []
         self._last_states: Sequence[DeviceState] = ()
         self._last_network: NetworkState | None = None
         self._observation: FiniteArray = np.zeros(0, dtype=np.float32)

@@ -32,6 +32,12 @@ class DeviceSpec:
         return device
 
     @property
+    def safe(self) -> tuple[float, ...]:
+        """The setpoint that the topology declares safe, in the order of its kind's ``SETPOINT``."""
+        safe: tuple[float, ...] = device_class(self.config.kind).safe(self.config)
+        return safe
+
+    @property
     def controls(self) -> tuple[Control, ...]:
         """The entries of the device's action."""
         controls: tuple[Control, ...] = device_class(self.config.kind).controls(self.config)
@@ -40,7 +46,10 @@ class DeviceSpec:
 
 @dataclass(frozen=True, slots=True)
 class GridSpec:
-    """One grid: its devices, protocols, reward and policy. ``weights`` maps each neighbour to its weight."""
+    """One grid: its devices, protocols, reward and policy. ``weights`` maps each neighbour to its weight.
+
+    ``hold_steps`` is for how long its devices hold their last setpoints once it has failed and falls back.
+    """
 
     id: str
     dt_h: float
@@ -50,6 +59,7 @@ class GridSpec:
     vertical: ProtocolConfig
     horizontal: ProtocolConfig | None
     weights: Mapping[str, float]
+    hold_steps: int = 1
 
     def build_reward(self) -> Reward:
         """The grid's reward."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from zgrid.devices.elementwise import ARRAYS, FLOATS, Elementwise, Value
+from zgrid.failure import FAIL, FailurePolicy
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
@@ -66,6 +67,13 @@ class AssetConfig(BaseModel):
     kind: str = Field(description="one of the built-in kinds, or a plug-in, module:Class")
     run: Literal["process", "inline", "external"] = Field(
         "process", description="over ZeroMQ: in a process of its own, inside the env node, or started by hand elsewhere"
+    )
+
+    host: str | None = Field(None, description="address or name of the machine it runs on; default: the env's")
+    on_failure: FailurePolicy = Field(FAIL, description="what its failure leads to")
+    safe: dict[str, float] = Field({}, description="entries of its safe setpoint, by name; the others are neutral")
+    watchdog_s: float | None = Field(
+        None, ge=0.5, description="over ZeroMQ: go to the safe setpoint when nothing was heard of its grid for so long"
     )
 
     def series(self) -> tuple[str | float, ...]:
@@ -205,6 +213,11 @@ class Device(ABC):
     def neutral(cls) -> tuple[float, ...]:
         """The value of each setpoint entry that no action sets: 0, and 1 for ``on``."""
         return tuple(1.0 if name == "on" else 0.0 for name in cls.SETPOINT)
+
+    @classmethod
+    def safe(cls, config: AssetConfig) -> tuple[float, ...]:
+        """The setpoint that its config declares safe: neutral, but for the entries it names."""
+        return tuple(config.safe.get(name, value) for name, value in zip(cls.SETPOINT, cls.neutral(), strict=True))
 
     def _parameter(self, get: Callable[[Any], float]) -> Value:
         """A parameter of every row: a float, or an (n,) float64 array."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from zgrid.messaging.address import Address, is_port
 from zgrid.messaging.base import Delivery, MessageBroker
 from zgrid.messaging.in_memory import InMemoryBroker
 from zgrid.messaging.inspector import Inspector, count_refusal
 from zgrid.messaging.proxy import run_proxy
-from zgrid.messaging.zmq_broker import Address, ZmqBroker, is_port
+from zgrid.messaging.pulse import Pulse
+from zgrid.messaging.zmq_broker import ZmqBroker
 
 __all__ = [
     "Address",
@@ -14,6 +16,7 @@ __all__ = [
     "InMemoryBroker",
     "Inspector",
     "MessageBroker",
+    "Pulse",
     "ZmqBroker",
     "count_refusal",
     "is_port",

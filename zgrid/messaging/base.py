@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
 from zgrid.messages import Envelope
+from zgrid.messaging.pulse import Pulse
 
 
 class Delivery(NamedTuple):
@@ -68,6 +70,17 @@ class MessageBroker(ABC):
 
     def adopt(self, run: str) -> None:  # noqa: B027 - a broker within one process knows its run
         """Belong to this run from now on; until then nothing but roll calls is heard."""
+
+    def start_pulse(self, own: str, beat: Callable[[], Envelope], others: Iterable[str]) -> Pulse | None:
+        """Tell others that this process lives, and hear of them; None where all live and die together."""
+        return None
+
+    def admits(self, sender: str, incarnation: int) -> bool:
+        """Whether this incarnation of a sender, who speaks within a batch, is to be heard; an old one is counted."""
+        return True
+
+    def forget(self) -> None:  # noqa: B027 - nothing is lost within one process
+        """The proxy was replaced: what was lost with it is no gap."""
 
     @abstractmethod
     def close(self) -> None:

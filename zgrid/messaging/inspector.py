@@ -16,8 +16,11 @@ _CAUSES = 1000
 class Inspector:
     """Right run, newest incarnation, no gap. What is refused is counted per cause and sender, and logged once."""
 
-    def __init__(self, refused: Counter[str], run: str | None) -> None:
-        """``run`` None: belong to none yet, and hear nothing but roll calls, until :meth:`adopt`."""
+    def __init__(self, refused: Counter[str], run: str | None, *, tolerant: bool = False) -> None:
+        """``run`` None: belong to none yet, and hear nothing but roll calls, until :meth:`adopt`. ``tolerant``: count a
+        gap, and take what comes after it.
+        """
+        self._tolerant = tolerant
         self._refused = refused
         self._run = run
         self._incarnation: dict[str, int] = {}
@@ -47,6 +50,19 @@ class Inspector:
             return self.refuse("other_run", sender)
         return self._judge(sender, channel, incarnation, sequence)
 
+    def admits(self, sender: str, incarnation: int) -> bool:
+        """Whether this incarnation of a sender is to be heard; from now on no older one is."""
+        known = self._incarnation.get(sender, 0)
+        if incarnation < known:
+            return self.refuse("old_incarnation", sender)
+        if incarnation > known:
+            self._incarnation[sender] = incarnation
+        return True
+
+    def forget(self) -> None:
+        """Expect nothing of anybody's next sequence: whatever comes first is taken."""
+        self._next.clear()
+
     def _judge(self, sender: str, channel: str, incarnation: int, sequence: int) -> bool:
         """Whether to hand on what is of this run, but not simply the next in line."""
         known = self._incarnation.get(sender, -1)
@@ -61,6 +77,8 @@ class Inspector:
         self._next[sender, channel] = (incarnation, sequence + 1)
         if sequence > expected:
             self.refuse("gap", sender)
+            if self._tolerant:
+                return True
             raise LostMessageError(sender, channel, expected, sequence)
         return True
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from zgrid.errors import BrokerError
-from zgrid.messaging.zmq_broker import Address, configure
+from zgrid.messaging.address import Address
+from zgrid.messaging.zmq_broker import configure
 
 
 def run_proxy(host: str, ports: Sequence[int] | None, bound: Callable[[Address], None]) -> None:

@@ -5,50 +5,25 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from typing import NamedTuple, Self
+from collections.abc import Callable, Iterable
 
 import zmq
 
+from zgrid.encoding import MAX_BYTES, decode, encode, packer
 from zgrid.errors import BrokerError, MessageError
-from zgrid.messages import MAX_BYTES, Envelope, Probe, channel, decode, encode, packer
+from zgrid.messages import Envelope, Probe, channel
+from zgrid.messaging.address import END, Address
 from zgrid.messaging.base import Delivery, MessageBroker
 from zgrid.messaging.inspector import Inspector
+from zgrid.messaging.pulse import Pulse
 
 LINGER_MS = 500
 HEARTBEAT_MS = 500
 HEARTBEAT_TIMEOUT_MS = 1500
 HANDSHAKE_MS = 3000
+MAX_CHANNEL = 512
 _PROBE_EVERY_S = 0.02
 _PROBE = b"probe/"
-
-
-def is_port(text: str) -> bool:
-    """Whether a text is the number of a port."""
-    return text.isascii() and text.isdigit() and 0 < int(text) < 65536
-
-
-class Address(NamedTuple):
-    """Where a proxy is: nodes publish to one port and subscribe to the other."""
-
-    host: str
-    publish_port: int
-    subscribe_port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """From ``HOST:PORT,PORT``.
-
-        Raises:
-            BrokerError: the text has another form.
-        """
-        host, _, ports = text.rpartition(":")
-        first, _, second = ports.partition(",")
-        if not (host and is_port(first) and is_port(second)):
-            raise BrokerError(f"expected HOST:PORT,PORT, got {text!r}; ports are 1 to 65535")
-        return cls(host, int(first), int(second))
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.publish_port},{self.subscribe_port}"
 
 
 class _Forks:
@@ -71,21 +46,23 @@ class ZmqBroker(MessageBroker):
     without a word. Not for use by two threads, nor in a forked child.
     """
 
-    def __init__(self, address: Address, run: str | None = None) -> None:
-        """Connect; ``run`` None: hear nothing but roll calls until :meth:`adopt`.
+    def __init__(self, address: Address, run: str | None = None, *, tolerant: bool = False) -> None:
+        """Connect; ``run`` None: hear nothing but roll calls until :meth:`adopt`. ``tolerant``: a gap is
+        counted, but no error, because what is missing will be said again.
 
         Raises:
             BrokerError: an address that is none.
         """
         super().__init__()
         self.address = address
-        self.inspector = Inspector(self.refused, run)
+        self.inspector = Inspector(self.refused, run, tolerant=tolerant)
         self._pid = os.getpid()
         self._forks = _Forks.count
         self._packer = packer()
-        self._frames: dict[str, bytes] = {}
+        self._heads: dict[str, bytes] = {}
         self._channels: dict[bytes, str] = {}
         self._closed = False
+        self._pulse: Pulse | None = None
         self._context = zmq.Context()
         try:
             self._pub = self._connect(zmq.PUB, address.publish_port)
@@ -98,9 +75,8 @@ class ZmqBroker(MessageBroker):
     def publish(self, channel: str, envelope: Envelope) -> int:
         self._check()
         body = encode(envelope, self._packer)
-        frame = self._frames.get(channel) or self._frames.setdefault(channel, channel.encode())
-        self._pub.send(frame, zmq.SNDMORE)
-        self._pub.send(body)
+        head = self._heads.get(channel) or self._heads.setdefault(channel, channel.encode() + END)
+        self._pub.send(head + body)
         return len(body)
 
     def subscribe(self, channel: str) -> None:
@@ -116,17 +92,18 @@ class ZmqBroker(MessageBroker):
         deadline = 0.0
         while not deadline or time.monotonic() < deadline:
             try:
-                frames = self._sub.recv_multipart()
+                frame = self._sub.recv()
             except zmq.Again:
                 return None
+            head, _, body = frame.partition(END)
+            channel = self._channels.get(head)
             deadline = deadline or time.monotonic() + timeout_s  # however much there is to refuse
-            channel = self._channels.get(frames[0])
-            if channel is None or len(frames) != 2:
-                if not frames[0].startswith(_PROBE):
+            if channel is None:
+                if not head.startswith(_PROBE):
                     self.inspector.refuse("malformed")
                 continue
             try:
-                envelope = decode(frames[1])
+                envelope = decode(body)
             except MessageError as error:
                 self.inspector.refuse(str(error).partition(":")[0])
                 continue
@@ -152,22 +129,37 @@ class ZmqBroker(MessageBroker):
             self._sub.setsockopt(zmq.RCVTIMEO, round(_PROBE_EVERY_S * 1000.0))
             self._timeout_s = -1.0
             try:
-                frames = self._sub.recv_multipart()
+                head = self._sub.recv().partition(END)[0]
             except zmq.Again:
                 continue
-            if frames[0] == probing.encode():
+            if head == probing.encode():
                 self._sub.setsockopt_string(zmq.UNSUBSCRIBE, probing)
-                del self._channels[frames[0]]
+                del self._channels[head]
                 return
         raise BrokerError(f"no answer from a proxy at {self.address} within {timeout_s:g} s; is it running there?")
 
     def adopt(self, run: str) -> None:
         self.inspector.adopt(run)
 
+    def start_pulse(self, own: str, beat: Callable[[], Envelope], others: Iterable[str]) -> Pulse:
+        """Beat on the channel ``own`` from a thread of its own, and hear the beats of others, until :meth:`close`."""
+        assert self._pulse is None
+        self._pulse = Pulse(self._connect, self.address, own, beat, others)
+        self._pulse.start()
+        return self._pulse
+
+    def admits(self, sender: str, incarnation: int) -> bool:
+        return self.inspector.admits(sender, incarnation)
+
+    def forget(self) -> None:
+        self.inspector.forget()
+
     def close(self) -> None:
         if self._closed or self._forks != _Forks.count:
             return
         self._closed = True
+        if self._pulse is not None:
+            self._pulse.stop()
         self._pub.close()
         self._sub.close(linger=0)
         self._context.term()
@@ -193,7 +185,7 @@ def configure(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.LINGER, LINGER_MS)
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES + MAX_CHANNEL)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)

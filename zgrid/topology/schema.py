@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StringConstra
 from zgrid.agents import DeviceSpec, GridSpec
 from zgrid.agents.reward import RewardConfig
 from zgrid.devices import AssetConfig, SeriesSource
+from zgrid.failure import FAIL, FailurePolicy, OnFailure
 from zgrid.policies import PolicyConfig
 from zgrid.protocols import ProtocolConfig, metropolis_weights
 
@@ -58,8 +59,18 @@ class BrokerConfig(_Section):
     host: str = Field("127.0.0.1", description="address that the proxy binds and the nodes connect to")
     ports: tuple[int, int] | None = Field(None, description="its two ports; default: chosen by the system")
     insecure: bool = Field(False, description="allow an address other than loopback, without any keys")
+    on_failure: FailurePolicy = Field(FAIL, description="a proxy that dies: fail, or restart (on the same ports)")
+    silence_s: float = Field(
+        1.5, ge=0.5, description="a node of which nothing was heard for so long has failed; heartbeats come every 0.3 s"
+    )
     ready_timeout_s: float = Field(60.0, gt=0, description="patience until all agents are ready")
     step_timeout_s: float = Field(30.0, gt=0, description="patience for the messages of one phase of a step")
+
+
+class Pool(_Section):
+    """So many worker processes share the grids, each with its devices."""
+
+    pool: int = Field(ge=1, description="worker processes")
 
 
 class SpacesConfig(_Section):
@@ -83,6 +94,8 @@ class GridConfig(_Section):
     vertical: SerializeAsAny[ProtocolConfig] | None = Field(None, description="default: the topology's")
     neighbours: tuple[str, ...] = Field((), description="grids it talks to in the horizontal protocol")
     run: Run = Field("process", description="as for devices: where the grid's agent runs over ZeroMQ")
+    host: str | None = Field(None, description="as for devices: the machine it runs on")
+    on_failure: FailurePolicy = Field(FAIL, description="what its failure leads to")
     islanding: Literal["blackout", "grid_forming"] = Field(
         "blackout", description="cut off from its source: dead, or held by its forming unit"
     )
@@ -110,6 +123,9 @@ class Topology(_Section):
     )
     power_flow: PowerFlowConfig = PowerFlowConfig.model_validate({})
     broker: BrokerConfig = BrokerConfig.model_validate({})
+    placement: Literal["agent", "grid"] | Pool = Field(
+        "agent", description="which agents share a process: none, those of a grid, or pool: N, all grids over N of them"
+    )
     spaces: SpacesConfig = SpacesConfig.model_validate({})
     reward: SerializeAsAny[RewardConfig]
     policy: SerializeAsAny[PolicyConfig]
@@ -147,9 +163,10 @@ class Topology(_Section):
             grid.vertical or self.vertical,
             self.horizontal,
             metropolis_weights(neighbours, grid_id) if self.horizontal is not None else {},
+            grid.on_failure.hold_steps,
         )
 
-    def placement(self) -> dict[str, Run]:
+    def runs(self) -> dict[str, Run]:
         """Where each agent runs over ZeroMQ, by agent id; devices before grids, as they come up."""
         devices: dict[str, Run] = {
             f"{grid_id}.{name}": device.run
@@ -157,6 +174,11 @@ class Topology(_Section):
             for name, device in grid.devices.items()
         }
         return devices | {grid_id: grid.run for grid_id, grid in self.grids.items()}
+
+    def on_failure(self) -> dict[str, OnFailure]:
+        """What the failure of each agent leads to, by agent id."""
+        of_grids = {grid_id: grid.on_failure for grid_id, grid in self.grids.items()}
+        return {device.id: device.config.on_failure for device in self.device_specs} | of_grids
 
     def series(self) -> set[str]:
         """Names of all time series in use."""
@@ -175,10 +197,10 @@ class Topology(_Section):
         """
         data = self.model_dump(mode="json", include={"dt_h", "reward", "policy", "vertical", "horizontal", "grids"})
         for grid in data["grids"].values():
-            for key in ("run", "network", "connect_at", "islanding", "forming_unit", "forming_vm_pu"):
+            for key in ("run", "host", "network", "connect_at", "islanding", "forming_unit", "forming_vm_pu"):
                 del grid[key]
             for device in grid["devices"].values():
-                del device["run"]
+                del device["run"], device["host"]
         for holder in (data, *data["grids"].values()):
             if agent is not None and agent not in self.grids:
                 del holder["policy"]

@@ -1,0 +1,291 @@
+"""Guard: notices that a node, an agent or the proxy has failed, and does what the topology declares."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from zgrid.chronicle import Agent, Chronicle, recall
+from zgrid.errors import AgentError, BrokerError, NodeSilentError, StartTimeout
+from zgrid.failure import Restarts
+from zgrid.host import Host
+from zgrid.messages import ENV, Item, Resend, Resume, RollCall, channel
+from zgrid.messaging import Pulse
+from zgrid.node import make_agent
+from zgrid.port import EnvPort
+from zgrid.session import Session
+from zgrid.topology import Topology
+from zgrid.topology.traffic import CONTROL
+
+logger = logging.getLogger(__name__)
+
+EVERYBODY = "*"
+"""Whom an event concerns that is not of one grid."""
+
+_CALL_S = 0.1
+_REJOIN_S = 5.0
+_PART = 20
+
+
+class Guard:
+    """Keeps a run going, or ends it with an error that names what failed. One for each run, in the env node."""
+
+    def __init__(self, topology: Topology, host: Host, port: EnvPort, session: Session | None) -> None:
+        self._topology, self._host, self._port, self._session = topology, host, port, session
+        self._policies = topology.on_failure()
+        self._home = {agent: node for node, plan in port.plans.items() for agent in plan.agents}
+        self._chronicle = Chronicle(topology)
+        self._chronicle.attach(host)
+        self._restarts = Restarts()
+        self._incarnation: Counter[str] = Counter()
+        self._away: set[str] = set()
+        self._called_at = 0.0
+        self._lost = 0
+        self._pulse: Pulse | None = None
+        self.stand_ins: dict[str, Agent] = {}
+        """Who acts here for agents that have failed."""
+        self.events: list[tuple[str, str]] = []
+        """What happened since it was last asked: the agent (or everybody), and what."""
+
+    def start(self) -> None:
+        """Beat, and listen for the beats of others."""
+        names = [_beat(node) for node in (*self._port.nodes, ENV)]
+        self._pulse = self._host.broker.start_pulse(_beat(ENV), self._host.beat, names)
+
+    def call(self, step: int) -> None:
+        """Ask all nodes who is there."""
+        self._host.send(ENV, CONTROL, step, 0, RollCall(self._topology.hash(), self._port.epoch))
+
+    # ---- noticing --------------------------------------------------------------------------------------------------
+
+    def look(self, step: int) -> None:
+        """See whether all are well, while ``step`` waits for somebody.
+
+        Raises:
+            NodeDiedError: a process ended that must not. NodeSilentError: a node is stopped or cut off.
+            BrokerError: the proxy is gone. StartTimeout: a node did not come back in time.
+        """
+        ended = self._session.supervise() if self._session is not None else []
+        self._look_at_proxy(step)
+        for node in self._port.nodes:
+            cause = self._cause(node, node in ended)
+            if node not in self._away and cause:
+                self._lose(node, cause, step)
+
+    def _cause(self, node: str, ended: bool) -> str:
+        """Why a node is taken for failed; empty where it is not."""
+        if ended and self._session is not None:
+            return self._session.causes[node]
+        if self._pulse is None:
+            return ""
+        silence_s, limit_s = self._pulse.silence_s(_beat(node)), self._topology.broker.silence_s
+        if silence_s > limit_s:
+            return f"nothing was heard of it for {limit_s:g} s: it is stopped, hangs, or is cut off"
+        beat = self._pulse.beats.get(_beat(node))
+        if beat is not None and beat.incarnation > self._port.incarnations.get(node, beat.incarnation):
+            return "its process has begun anew"
+        return ""
+
+    def agent_failed(self, error: AgentError, step: int) -> None:
+        """An agent raised.
+
+        Raises:
+            AgentError: it, where nothing else is declared or left to do.
+        """
+        agent = error.agent
+        policy = self._policies.get(agent)
+        if policy is None or policy.kind == "fail" or agent in self.stand_ins:
+            raise error
+        if policy.kind == "fallback":
+            self._stand_in(agent, error.cause, step)
+            return
+        delay_s = self._restarts.allow(agent, policy, time.monotonic())
+        if delay_s is None:
+            raise error
+        self._wait(delay_s)
+        if agent in self._home:
+            self._resume(agent, step)
+        else:
+            self._rebuild(agent, step, fall_back=False)
+        self._tell(agent, f"restarted: {error.cause}")
+
+    # ---- surviving -------------------------------------------------------------------------------------------------
+
+    def _lose(self, node: str, cause: str, step: int) -> None:
+        """A node is lost: stand in for its agents, or wait until it is back."""
+        agents = self._port.plans[node].agents
+        if any(self._policies[agent].kind == "fail" for agent in agents):
+            raise NodeSilentError(node, agents, cause, self._last_lines(node))
+        self._away.add(node)
+        self._port.ready.pop(node, None)
+        for agent in self._of(agents, "fallback"):
+            self._stand_in(agent, cause, step)
+        restarted = self._of(agents, "restart")
+        if restarted:
+            self._await(node, step, cause)
+        for agent in restarted:
+            self._resume(agent, step)
+            self._tell(agent, f"restarted: {cause}")
+
+    def _of(self, agents: Sequence[str], kind: str) -> list[str]:
+        return [agent for agent in agents if self._policies[agent].kind == kind]
+
+    def _await(self, node: str, step: int, cause: str) -> None:
+        """Wait until a node that is begun anew, here or elsewhere, has answered."""
+        begin = time.monotonic()
+        while node not in self._port.ready:
+            self.call(step)
+            self._wait(_CALL_S)
+            waited_s = time.monotonic() - begin
+            if waited_s > self._topology.broker.ready_timeout_s:
+                raise StartTimeout({node: f"{cause}; it did not come back"}, waited_s)
+        self._welcome(node)
+
+    def _welcome(self, node: str) -> None:
+        if not any(self._home[agent] == node for agent in self.stand_ins):
+            self._away.discard(node)
+        if self._pulse is not None:
+            self._pulse.expect(_beat(node))
+
+    def _stand_in(self, agent: str, cause: str, step: int) -> None:
+        self._rebuild(agent, step, fall_back=True)
+        what = (
+            "hold their setpoints, then go to the safe ones" if agent in self._topology.grids else "its safe setpoint"
+        )
+        whose = "its devices " if agent in self._topology.grids else ""
+        self._tell(agent, f"fallback ({whose}{what}): {cause}")
+
+    def _rebuild(self, agent_id: str, step: int, *, fall_back: bool) -> None:
+        """Act for an agent from here, as its next incarnation."""
+        agent = make_agent(self._topology, agent_id)
+        for before in [one for one in self._host.receivers if one.id == agent_id]:
+            self._host.remove(before)
+        try:
+            posts = recall(agent, self._chronicle.history(agent_id), step, fall_back=fall_back)
+        except Exception as error:  # users' code, as wherever an agent acts
+            cause = f"{type(error).__name__}: {error}"
+            raise AgentError(agent_id, step, cause, traceback.format_exc()) from error
+        self._succeed(agent_id)
+        self._host.succeed(agent_id, self._incarnation[agent_id])
+        self._host.add(agent)
+        if fall_back:
+            self.stand_ins[agent_id] = agent
+        for to, at, round, body in posts:
+            self._host.send(agent_id, to, at, round, body)
+
+    def _succeed(self, agent: str) -> None:
+        self._incarnation[agent] += 1
+        self._host.broker.admits(agent, self._incarnation[agent])
+
+    def _resume(self, agent: str, step: int) -> None:
+        """Have the node of an agent build it anew, from what it has heard."""
+        self._succeed(agent)
+        parts = list(_parts(self._chronicle.history(agent)))
+        to = channel("resume", self._home[agent])
+        for at, part in enumerate(parts):
+            body = Resume(agent, self._incarnation[agent], part, at == len(parts) - 1)
+            self._host.send(ENV, to, step, 0, body)
+
+    def boundary(self, step: int) -> None:
+        """A step is about to begin: take back those who have returned."""
+        if not self._away:
+            return
+        for node in [node for node in self._port.ready if node in self._away]:
+            self._take_back(node, step)
+        if time.monotonic() - self._called_at > _CALL_S:
+            self._called_at = time.monotonic()
+            self.call(step)
+
+    def _take_back(self, node: str, step: int) -> None:
+        """The agents of a node that is back act again, instead of those here."""
+        agents = [agent for agent in self.stand_ins if self._home[agent] == node]
+        for agent in agents:
+            self._resume(agent, step)
+        wanted = {(agent, self._incarnation[agent]) for agent in agents}
+        deadline = time.monotonic() + _REJOIN_S
+        while not wanted <= self._port.resumed and time.monotonic() < deadline:
+            self._host.pump(_CALL_S)
+        for agent in (agent for agent, incarnation in wanted if (agent, incarnation) in self._port.resumed):
+            self._host.remove(self.stand_ins.pop(agent))
+            self._tell(agent, "rejoined")
+        self._welcome(node)
+
+    # ---- the proxy -------------------------------------------------------------------------------------------------
+
+    def _look_at_proxy(self, step: int) -> None:
+        pulse = self._pulse
+        if pulse is None:
+            return
+        if pulse.lost == self._lost and pulse.silence_s(_beat(ENV)) <= self._topology.broker.silence_s:
+            return
+        if self._topology.broker.on_failure.kind != "restart":
+            if pulse.silence_s(_beat(ENV)) <= _CALL_S:
+                self._lost = pulse.lost
+            raise BrokerError(
+                f"the proxy at {self._host.broker.address} is gone or stopped, and step {step} may have lost messages; "
+                f"reset begins anew once it is back; broker.on_failure: restart would have gone on"
+            )
+        self._reconnect(step)
+
+    def _reconnect(self, step: int) -> None:
+        """Wait until the proxy is back and all nodes hear through it; then everybody says the open step again."""
+        host, port, pulse = self._host, self._port, self._pulse
+        assert pulse is not None
+        begin = time.monotonic()
+        logger.warning("the proxy at %s is gone; waiting until it is back", host.broker.address)
+        port.begin_epoch()
+        while True:
+            try:
+                host.broker.prove(1.0)
+                break
+            except BrokerError:
+                self._supervise()
+                if time.monotonic() - begin > self._topology.broker.ready_timeout_s:
+                    raise
+        self._lost = pulse.lost
+        host.broker.forget()
+        while missing := [node for node in port.waiting if node not in self._away]:
+            self.call(step)
+            self._wait(_CALL_S)
+            waited_s = time.monotonic() - begin
+            if waited_s > self._topology.broker.ready_timeout_s:
+                raise StartTimeout(dict.fromkeys(missing, "not heard since the proxy is back"), waited_s)
+        for node in (*port.nodes, ENV):
+            pulse.expect(_beat(node))
+        host.say_again()
+        host.send(ENV, CONTROL, step, 0, Resend())
+        self._tell(EVERYBODY, "the proxy was gone and is back; the step was said again")
+
+    # ---- helpers ---------------------------------------------------------------------------------------------------
+
+    def _wait(self, seconds: float) -> None:
+        """Take messages for a while."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0.0:
+            self._host.pump(left)
+        self._supervise()
+
+    def _supervise(self) -> None:
+        if self._session is not None:
+            self._session.supervise()
+
+    def _last_lines(self, node: str) -> str:
+        process = self._session.processes.get(node) if self._session is not None else None
+        return process.tail() if process is not None else ""
+
+    def _tell(self, agent: str, what: str) -> None:
+        logger.warning("%s: %s", "broker" if agent == EVERYBODY else agent, what)
+        self.events.append((agent, what))
+
+
+def _beat(node: str) -> str:
+    return channel("beat", node)
+
+
+def _parts(history: tuple[Item, ...]) -> Iterator[tuple[Item, ...]]:
+    """A history in pieces that fit into a message; at least one."""
+    for at in range(0, max(len(history), 1), _PART):
+        yield history[at : at + _PART]
