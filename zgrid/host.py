@@ -68,6 +68,7 @@ class Host:
         self._bus = bus
         self._node = steward_of(bus.name if bus is not None else ENV)
         self._routes: dict[str, list[tuple[Receiver, frozenset[str]]]] = {}
+        self._mine: set[str] = set()
         self._taps: dict[str, Callable[[str, Envelope], None]] = {}
         self._origins: dict[str, str] = {}
         self._incarnations: dict[str, int] = {}
@@ -87,6 +88,8 @@ class Host:
     def add(self, receiver: Receiver) -> None:
         """Host a receiver: subscribe to what it hears."""
         self.receivers.append(receiver)
+        if self._bus is not None:
+            self._mine.add(receiver.id)
         for name, senders in receiver.hears.items():
             self._routes.setdefault(name, []).append((receiver, senders))
             self.broker.subscribe(name)
@@ -101,6 +104,7 @@ class Host:
     def remove(self, receiver: Receiver) -> None:
         """Host a receiver no longer; its counts stay."""
         self.receivers.remove(receiver)
+        self._mine.discard(receiver.id)
         self.broker.refused.update(receiver.refused)
         for name in receiver.hears:
             self._routes[name] = [route for route in self._routes[name] if route[0] is not receiver]
@@ -237,6 +241,8 @@ class Host:
         if delivery is None:
             return False
         name, envelope = delivery
+        if envelope.sender in self._mine:
+            return True  # said from here, and heard here before it went out
         self._note_latency(envelope)
         if type(envelope.body) is Batch:
             self._unpack(name, envelope, envelope.body)

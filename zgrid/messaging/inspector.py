@@ -56,8 +56,13 @@ class Inspector:
         if incarnation < known:
             return self.refuse("old_incarnation", sender)
         if incarnation > known:
-            self._incarnation[sender] = incarnation
+            self._succeed(sender, incarnation)
         return True
+
+    def _succeed(self, sender: str, incarnation: int) -> None:
+        """A new incarnation speaks: its sequences begin anew."""
+        self._incarnation[sender] = incarnation
+        self._next = {key: value for key, value in self._next.items() if key[0] != sender}
 
     def forget(self) -> None:
         """Expect nothing of anybody's next sequence: whatever comes first is taken."""
@@ -69,8 +74,7 @@ class Inspector:
         if incarnation < known:
             return self.refuse("old_incarnation", sender)
         if incarnation > known:
-            self._incarnation[sender] = incarnation
-            self._next = {key: value for key, value in self._next.items() if key[0] != sender}
+            self._succeed(sender, incarnation)
         _, expected = self._next.get((sender, channel), (incarnation, sequence))
         if sequence < expected:
             return self.refuse("duplicate", sender)
