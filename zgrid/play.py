@@ -54,6 +54,8 @@ class Recorder:
         self._violations = dict.fromkeys(env.possible_agents, 0)
         self._diverged = dict.fromkeys(env.possible_agents, 0)
         self.episodes = 0
+        self.events: list[dict[str, Any]] = []
+        """Failures, restarts, fallbacks and returns, each with its step."""
         self.rows: list[dict[str, float]] = []
 
     @property
@@ -61,13 +63,14 @@ class Recorder:
         """Steps taken so far."""
         return len(self.rows)
 
-    def begin(self, observations: Mapping[str, Any]) -> None:
-        """An episode began."""
+    def begin(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> list[str]:
+        """An episode began; what happened to agents meanwhile."""
         self.episodes += 1
         self._add_observations(observations)
+        return self._add_events(infos)
 
-    def add(self, result: tuple[Any, ...], latency_ms: float) -> None:
-        """A step was taken."""
+    def add(self, result: tuple[Any, ...], latency_ms: float) -> list[str]:
+        """A step was taken; what happened to agents in it."""
         observations, rewards, terminations, _, infos = result
         self._latency_ms.append(latency_ms)
         self._add_observations(observations)
@@ -79,6 +82,7 @@ class Recorder:
             self._returns[agent] += reward
             self._add_terms(agent, infos[agent])
         self.rows.append(row)
+        return self._add_events(infos)
 
     def digest(self) -> str:
         """SHA-256 over all observations, rewards and terminations, in order."""
@@ -97,6 +101,7 @@ class Recorder:
             "steps": self.steps,
             "digest": self.digest(),
             "grids": {agent: self._grid_summary(agent) for agent in env.possible_agents},
+            "events": self.events,
             "messages_per_step": self._per_step(stats["messages"]),
             "stats": stats,
             "steps_per_s": self.steps / elapsed_s if elapsed_s > 0.0 else 0.0,
@@ -117,6 +122,11 @@ class Recorder:
             parts = observation.values() if isinstance(observation, dict) else (observation,)
             for part in parts:
                 self._hash.update(part.tobytes())
+
+    def _add_events(self, infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        events = list(dict.fromkeys(event for info in infos.values() for event in info.get("events", ())))
+        self.events += [{"episode": self.episodes, "step": len(self.rows), "event": event} for event in events]
+        return events
 
     def _add_terms(self, agent: str, info: Mapping[str, float]) -> None:
         sums = self._sums[agent]
@@ -143,15 +153,17 @@ def play(env: NetworkedGridEnv, plan: Plan, view: View) -> dict[str, Any]:
     recorder = Recorder(env)
     elapsed_s = 0.0
     while recorder.steps < total:
-        observations, _ = env.reset(seed=plan.seed if recorder.episodes == 0 else None)
+        observations, infos = env.reset(seed=plan.seed if recorder.episodes == 0 else None)
         if recorder.episodes == 0:
             view.begin(total)
-        recorder.begin(observations)
+        for event in recorder.begin(observations, infos):
+            view.event(recorder.steps, event)
         begin = time.perf_counter()
         while env.agents and recorder.steps < total:
             before = time.perf_counter()
             result = env.step(dict.fromkeys(env.agents))
-            recorder.add(result, (time.perf_counter() - before) * 1e3)
+            for event in recorder.add(result, (time.perf_counter() - before) * 1e3):
+                view.event(recorder.steps, event)
             view.progress(recorder.steps)
         elapsed_s += time.perf_counter() - begin
     summary = recorder.summary(elapsed_s)

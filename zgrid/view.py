@@ -52,6 +52,10 @@ class View(ABC):
         """So many steps are done."""
 
     @abstractmethod
+    def event(self, step: int, text: str) -> None:
+        """Something happened to an agent: a restart, a fallback, a return."""
+
+    @abstractmethod
     def finish(self, summary: Mapping[str, Any]) -> None:
         """All is done, with these figures."""
 
@@ -88,6 +92,9 @@ class JsonView(View):
             self._last = now
             self._say("progress", steps)
 
+    def event(self, step: int, text: str) -> None:
+        self._say("event", [step, text])
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         self._say("finish", summary)
 
@@ -105,6 +112,8 @@ def relay(line: str, view: View) -> tuple[str, Any]:
         view.begin(value)
     elif event == "progress":
         view.progress(value)
+    elif event == "event":
+        view.event(*value)
     elif event == "finish":
         view.finish(value)
     return event, value
@@ -173,6 +182,9 @@ class ConsoleView(View):
     def progress(self, steps: int) -> None:
         if self._progress is not None:
             self._progress.update(self._task, completed=steps)
+
+    def event(self, step: int, text: str) -> None:
+        self.say(f"step {step}: {text}")
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         if self._progress is not None:

@@ -109,6 +109,8 @@ class Pulse:
             envelope = decode(body)
         except MessageError:
             return  # whoever cannot beat properly is silent
-        if name in self._heard and type(envelope.body) is Beat and envelope.run == self._run_id:
+        if name not in self._heard or type(envelope.body) is not Beat or envelope.run not in (self._run_id, ""):
+            return
+        self.beats[name] = envelope  # also of a newcomer that belongs to no run yet
+        if envelope.run == self._run_id:
             self._heard[name] = time.monotonic()
-            self.beats[name] = envelope

@@ -27,6 +27,7 @@ def check(topology: Topology) -> list[Finding]:
         *_check_moves(topology),
         *_check_neighbours(topology),
         *_check_actions(topology),
+        *_check_safety(topology),
     ]
 
 
@@ -260,3 +261,16 @@ def _check_actions(topology: Topology) -> Iterator[Finding]:
         controlled = any(device_class(device.kind).controls(device) for _, device in settled)
         if len(settled) == len(grid.devices) and not controlled:
             yield Finding(f"grids.{grid_id}.devices", "no device that can be controlled; expected at least one")
+
+
+def _check_safety(topology: Topology) -> Iterator[Finding]:
+    """What is declared for failures: safe setpoints by the names of their entries, and what a proxy can do."""
+    if topology.broker.on_failure.kind == "fallback":
+        yield Finding("broker.on_failure", "expected fail or restart; nobody can stand in for the proxy")
+    for grid_id, grid in topology.grids.items():
+        for name, device in _settled(grid):
+            known = device_class(device.kind).SETPOINT
+            for entry in device.safe:
+                if entry not in known:
+                    path = f"grids.{grid_id}.devices.{name}.safe.{entry}"
+                    yield Finding(path, f"a {device.kind} has no such entry; its setpoint has {', '.join(known)}")
