@@ -22,6 +22,7 @@ from zgrid.errors import (
     MissingExtraError,
     NetworkError,
     NodeDiedError,
+    NodeSilentError,
     ProfileError,
     StartTimeout,
     StepTimeout,
@@ -46,6 +47,7 @@ EXAMPLES = [
     StepTimeout(7, "state", ["mg_1.dg_1", "mg_2.pv_1"], 30.04),
     AgentError("mg_1.dg_1", 3, "ValueError: no", "Traceback (most recent call last): ..."),
     NodeDiedError("mg_1.dg_1", -9, "last words"),
+    NodeSilentError("pool_1", ["mg_1.dg_1", "mg_1"], "nothing was heard of it for 1.5 s", "last words"),
 ]
 
 
@@ -124,3 +126,20 @@ def test_an_agent_error_carries_the_remote_traceback() -> None:
 )
 def test_a_dead_node_says_how_it_died_and_what_it_said_last(exit_code: int, lines: str, text: str) -> None:
     assert str(NodeDiedError("env", exit_code, lines)) == text
+
+
+@pytest.mark.parametrize(
+    ("agents", "lines", "text"),
+    [
+        (["mg_1"], "", "node mg_1: it hangs"),
+        ([], "", "node mg_1: it hangs"),
+        (["mg_1.dg_1", "mg_1"], "", "node mg_1 (agents mg_1.dg_1, mg_1): it hangs"),
+        (["mg_1"], "bye", "node mg_1: it hangs; its last lines:\nbye"),
+    ],
+)
+def test_a_silent_node_says_whom_it_hosts_and_why_it_is_taken_for_failed(
+    agents: list[str], lines: str, text: str
+) -> None:
+    error = NodeSilentError("mg_1", agents, "it hangs", lines)
+    assert str(error) == text
+    assert (error.node, error.agents, error.cause, error.last_lines) == ("mg_1", tuple(agents), "it hangs", lines)

@@ -193,7 +193,7 @@ class MessageExecution(Execution):
 
     def start(self) -> None:
         patience_s = self._topology.broker.ready_timeout_s
-        self._host.broker.prove(patience_s)
+        self._guard.prove(patience_s)
         port, begin = self._port, time.monotonic()
         told: set[str] = set()
         while port.waiting:

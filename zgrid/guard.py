@@ -26,6 +26,7 @@ EVERYBODY = "*"
 """Whom an event concerns that is not of one grid."""
 
 _CALL_S = 0.1
+_PROVE_S = 0.5
 _REJOIN_S = 5.0
 _PART = 20
 
@@ -54,6 +55,22 @@ class Guard:
         """Beat, and listen for the beats of others."""
         names = [_beat(node) for node in (*self._port.nodes, ENV)]
         self._pulse = self._host.broker.start_pulse(_beat(ENV), self._host.beat, names)
+
+    def prove(self, patience_s: float) -> None:
+        """Wait until this node hears itself through the proxy, and see meanwhile that all live.
+
+        Raises:
+            BrokerError: not in time.
+        """
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                self._host.broker.prove(min(_PROVE_S, patience_s))
+                return
+            except BrokerError:
+                self._supervise()
+                if time.monotonic() > deadline:
+                    raise
 
     def call(self, step: int) -> None:
         """Ask all nodes who is there."""
@@ -237,14 +254,7 @@ class Guard:
         begin = time.monotonic()
         logger.warning("the proxy at %s is gone; waiting until it is back", host.broker.address)
         port.begin_epoch()
-        while True:
-            try:
-                host.broker.prove(1.0)
-                break
-            except BrokerError:
-                self._supervise()
-                if time.monotonic() - begin > self._topology.broker.ready_timeout_s:
-                    raise
+        self.prove(self._topology.broker.ready_timeout_s)
         self._lost = pulse.lost
         host.broker.forget()
         while missing := [node for node in port.waiting if node not in self._away]:

@@ -71,6 +71,7 @@ class Pulse:
         finally:
             if sub is not None:
                 sub.disable_monitor()
+                monitor.close(linger=0)
                 sub.close(linger=0)
             pub.close(linger=0)
 
