@@ -73,7 +73,8 @@ class Row:
 
 
 class Ratio:
-    """One row's steps per second over another's, and its mark."""
+    """One row's steps per second over another's, and its mark: the median over the turns, each row's beside the
+    other's of the same turn."""
 
     def __init__(self, title: str, over: str, under: str, mark: float) -> None:
         self.title, self.over, self.under, self.mark = title, over, under, mark
@@ -82,7 +83,9 @@ class Ratio:
         """NaN unless both were measured."""
         if not {self.over, self.under} <= rows.keys():
             return float("nan")
-        return rows[self.over].median("steps_per_s") / rows[self.under].median("steps_per_s")
+        pairs = zip(rows[self.over].turns, rows[self.under].turns, strict=False)
+        each = [over["steps_per_s"] / under["steps_per_s"] for over, under in pairs]
+        return float(np.median(each)) if each else float("nan")
 
 
 RATIOS = [
