@@ -15,8 +15,8 @@ from zgrid.agents.spec import DeviceSpec
 from zgrid.devices import device_class
 from zgrid.errors import ActionError, TopologyError
 from zgrid.execution import DirectExecution, Execution, MessageExecution, Outcome, new_run
-from zgrid.messages import DeviceState
-from zgrid.messaging import Address, InMemoryBroker, ZmqBroker
+from zgrid.messages import ENV, DeviceState
+from zgrid.messaging import Address, InMemoryBroker, ZmqBroker, credentials_of
 from zgrid.session import Session
 from zgrid.spaces import Space, action_codecs, box, pad, policy_findings, with_state
 from zgrid.topology import Source, Topology, load
@@ -290,13 +290,15 @@ def _build_execution(
         return MessageExecution(topology, world, InMemoryBroker(), run=new_run(), inline=everybody)
     inline = [agent for agent, run in everybody.items() if run == "inline"]
     run = new_run()
+    credentials = credentials_of(topology.broker.keys, ENV)
     if connect is not None:
-        return MessageExecution(topology, world, ZmqBroker(connect, run), run=run, inline=inline, on_ready=on_ready)
+        broker = ZmqBroker(connect, run, credentials)
+        return MessageExecution(topology, world, broker, run=run, inline=inline, on_ready=on_ready)
     session = Session(topology)
     try:
         address = session.start_proxy()
         session.start_agents(address)
-        broker = ZmqBroker(address, run)
+        broker = ZmqBroker(address, run, credentials)
         return MessageExecution(topology, world, broker, run=run, inline=inline, session=session, on_ready=on_ready)
     except BaseException:
         session.stop()

@@ -11,7 +11,7 @@ from zgrid.agents import DeviceAgent, GridAgent
 from zgrid.errors import LostMessageError, UnknownNameError
 from zgrid.host import Host
 from zgrid.messages import ENV, Envelope, Failure, NodeStats, Ready, RollCall, StatsRequest, Stop, Stopped, channel
-from zgrid.messaging import Address, ZmqBroker
+from zgrid.messaging import Address, ZmqBroker, credentials_of
 from zgrid.post import Post
 from zgrid.topology import Topology
 
@@ -94,7 +94,8 @@ def serve(topology: Topology, agent_id: str, address: Address, incarnation: int 
 
     Raises:
         UnknownNameError: an agent that the topology does not have.
-        BrokerError: no proxy answers at the address.
+        BrokerError: no proxy answers at the address. RefusedError: it refuses this node's key.
+        KeyFileError: the topology has keys, and this node's is not here.
         LostMessageError: a message was lost on the way here.
     """
     while not _serve_run(topology, agent_id, address, incarnation):
@@ -104,7 +105,7 @@ def serve(topology: Topology, agent_id: str, address: Address, incarnation: int 
 def _serve_run(topology: Topology, agent_id: str, address: Address, incarnation: int) -> bool:
     """Host an agent for one run; whether that was ended by a Stop."""
     agent = make_agent(topology, agent_id)
-    broker = ZmqBroker(address)
+    broker = ZmqBroker(address, credentials=credentials_of(topology.broker.keys, agent_id))
     host = Host(broker, "", incarnation)
     steward = Steward(steward_of(agent_id), (agent_id,), topology.hash(agent_id))
     steward.host = host

@@ -57,6 +57,9 @@ class BrokerConfig(_Section):
 
     host: str = Field("127.0.0.1", description="address that the proxy binds and the nodes connect to")
     ports: tuple[int, int] | None = Field(None, description="its two ports; default: chosen by the system")
+    keys: str | None = Field(
+        None, description="folder of keys (zgrid keys): encrypt, and check who says and hears what"
+    )
     insecure: bool = Field(False, description="allow an address other than loopback, without any keys")
     ready_timeout_s: float = Field(60.0, gt=0, description="patience until all agents are ready")
     step_timeout_s: float = Field(30.0, gt=0, description="patience for the messages of one phase of a step")
