@@ -65,7 +65,7 @@ class HandshakeWatch:
     def _error(self, cause: str, remedy: str) -> RefusedError:
         own = self._credentials
         name, fingerprint = (own.name, own.fingerprint) if own is not None else ("", "")
-        return RefusedError(name, fingerprint, self._address, cause, remedy)
+        return RefusedError(name, fingerprint, self._address, cause, remedy.replace("NAME", name))
 
     def _one_sided(self) -> str:
         return _NO_KEYS_HERE if self._credentials is None else _NO_KEYS_THERE

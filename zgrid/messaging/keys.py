@@ -110,12 +110,13 @@ def revoke(folder: Path, name: str) -> str:
 
 
 def rotate(folder: Path, name: str) -> str:
-    """Revoke a key and make a new pair under the same name; the new fingerprint.
+    """Revoke a key, where that is not done yet, and make a new pair under the same name; the new fingerprint.
 
     Raises:
-        KeyFileError: there is no such active key.
+        KeyFileError: the name never had a key.
     """
-    revoke(folder, name)
+    if _public(folder, name).is_file() or not any(state.name == name for state in listing(folder)):
+        revoke(folder, name)
     _secret(folder, name).unlink(missing_ok=True)
     return _make(folder, name)
 
@@ -215,10 +216,7 @@ def _own(folder: Path, name: str) -> tuple[bytes, bytes]:
     rights = path.stat().st_mode & 0o777
     if rights != 0o600:
         raise KeyFileError(f"{path}: mode {rights:04o}, so others may read the secret; type: chmod 600 {path}")
-    try:
-        public, secret = load_certificate(path)
-    except (OSError, ValueError) as error:
-        raise KeyFileError(f"{path}: cannot be read: {error}") from error
+    public, secret = _load(path)
     if secret is None or not (_Z85.fullmatch(public) and _Z85.fullmatch(secret)):
         raise KeyFileError(f"{path}: holds no secret key")
     return public, secret
@@ -233,17 +231,21 @@ def _server_key(folder: Path) -> bytes:
 
 def _key_of(path: Path) -> bytes:
     """The public key in a file."""
-    try:
-        key, _ = load_certificate(path)
-    except (OSError, ValueError) as error:
-        raise KeyFileError(f"{path}: cannot be read: {error}") from error
+    key, _ = _load(path)
     if not _Z85.fullmatch(key):
         raise KeyFileError(f"{path}: holds no public key")
     return key
 
 
+def _load(path: Path) -> tuple[bytes, bytes | None]:
+    try:
+        return load_certificate(path)
+    except (OSError, ValueError, IndexError) as error:  # IndexError: a line without a "="
+        raise KeyFileError(f"{path}: cannot be read: {error}") from error
+
+
 def _keys_in(folder: Path) -> list[tuple[str, bytes]]:
-    return [(path.stem, _key_of(path)) for path in sorted(folder.glob("*.key"))]
+    return sorted((path.stem, _key_of(path)) for path in folder.glob("*.key"))
 
 
 def _need_folder(folder: Path) -> None:
