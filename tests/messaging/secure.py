@@ -51,10 +51,10 @@ class SecuredProxy:
 
 
 @contextmanager
-def secured_proxy(folder: Path) -> Iterator[SecuredProxy]:
+def secured_proxy(folder: Path, ports: tuple[int, int] | None = None) -> Iterator[SecuredProxy]:
     """A proxy with keys in a process of its own."""
     keys = make_keys(folder)
-    session = Session(load(small_topology(), {"broker.keys": str(keys)}))
+    session = Session(load(small_topology(), {"broker.keys": str(keys), "broker.ports": ports}))
     try:
         yield SecuredProxy(session, keys)
     finally:

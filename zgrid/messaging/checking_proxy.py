@@ -70,7 +70,7 @@ class CheckingProxy:
         self._granted: set[tuple[str, bytes]] = set()
         self._awaited: set[tuple[str, bytes]] | None = None
         self._deadline = 0.0
-        self._gate = Gatekeeper(context, self._refuse)
+        self._gate = Gatekeeper(context, self._count)
         self._in = self._open(zmq.XSUB)
         self._out = self._open(zmq.XPUB)
         self._poller = self._sources()
@@ -249,12 +249,19 @@ class CheckingProxy:
 
     def _refuse(self, cause: str, user: str, what: bytes = b"") -> None:
         """Count a refusal, and log the first of its kind."""
-        key = user.encode()
-        name = self._names.get(user) or self._ring.revoked.get(key) or self._ring.accepted.get(key)
-        who = name or (f"key:{fingerprint(key)}" if user else "")
-        if count_refusal(self.refused, cause, who) == 1:
+        if self._count(cause, user) == 1:
             about = f" {what[:80]!r}" if what else ""
-            logger.warning("refused: %s%s (told once; see the counters)", f"{cause} {who}".strip(), about)
+            logger.warning("refused: %s%s (told once; see the counters)", f"{cause} {self._who(user)}".strip(), about)
+
+    def _count(self, cause: str, user: str) -> int:
+        """Count a refusal by cause and node; how often it happened."""
+        return count_refusal(self.refused, cause, self._who(user))
+
+    def _who(self, user: str) -> str:
+        """Whose key it is or was; of a stranger's, the fingerprint."""
+        key = user.encode()
+        name = self._ring.accepted.get(key) or self._ring.revoked.get(key)
+        return name or (f"key:{fingerprint(key)}" if user else "")
 
 
 _CLOSED = int(zmq.EVENT_CLOSED).to_bytes(2, sys.byteorder)

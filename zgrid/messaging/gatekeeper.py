@@ -30,11 +30,12 @@ _PEERS = 10_000
 class Gatekeeper:
     """Answers by an explicit list of keys (ZAP, RFC 27), in the thread of the proxy."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], refuse: Callable[[str, str], None]) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], count: Callable[[str, str], int]) -> None:
+        """``count`` takes the cause and the key of every refusal."""
         self.accepted: Mapping[bytes, str] = {}
         """Names by public key: these may connect."""
         self.revoked: Mapping[bytes, str] = {}
-        self._refuse = refuse
+        self._count = count
         self._zap = context.socket(zmq.REP)
         self._zap.setsockopt(zmq.LINGER, 0)
         self._zap.bind(_ZAP)
@@ -74,7 +75,7 @@ class Gatekeeper:
             return
         cause = "revoked_key" if key in self.revoked else "stranger_key"
         self._zap.send_multipart((version, number, b"400", cause.encode(), b"", b""))
-        self._refuse(cause, key.decode())
+        self._count(cause, key.decode())
         name = self.revoked.get(key, "somebody")
         self._tell(address.decode(errors="replace"), f"{cause.replace('_', ' ')} {fingerprint(key)} of {name}")
 
@@ -88,13 +89,13 @@ class Gatekeeper:
         elif kind == zmq.EVENT_DISCONNECTED:
             peer = self._peers.pop(value, "unknown")
             if self._why:
-                self._refuse("handshake", "")
+                self._count("handshake", "")
                 self._tell(peer.rpartition(":")[0], self._why)
                 self._why = ""
         elif kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             self._why = _CAUSES.get(value, "no handshake of ZeroMQ")
         elif kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-            self._why = "it left or fell silent during the handshake"
+            self._why = "it left or fell silent during the handshake; without keys?"
 
     def _tell(self, host: str, why: str) -> None:
         if (host, why) not in self._told and len(self._told) < _PEERS:

@@ -1,0 +1,160 @@
+"""A run with keys: the same bytes as without, no secret in what it writes or sends, no open door by mistake."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import yaml
+import zmq
+from conftest import ROOT, free_ports, small_topology
+from test_modes import assert_equal, play
+
+import zgrid
+from zgrid.errors import KeyFileError, RefusedError
+from zgrid.messages import ENV
+from zgrid.messaging import Rights
+from zgrid.messaging.keys import PROXY, create, for_node
+from zgrid.topology import load
+from zgrid.topology.traffic import rights
+
+pytestmark = pytest.mark.usefixtures("no_leftovers")
+PATIENCE_S = 60.0
+
+
+def make_keys(folder: Path, granted: Rights) -> Path:
+    """A key for everybody."""
+    create(folder, [PROXY, *granted.publish, *granted.watchers])
+    return folder
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """Keys of three grids."""
+    return make_keys(tmp_path / "keys", rights(load(small_topology(3))))
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with this repository on its path."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+
+
+def test_a_run_with_keys_gives_the_bytes_of_a_centralized_one(keys: Path) -> None:
+    content = small_topology(3)
+    central, first = play(content, 30, 7, "policy", centralized=True)
+    secured, second = play(content, 30, 7, "policy", **{"broker.keys": str(keys)})
+    assert_equal(first, second)
+    assert central == secured
+
+
+def test_agents_that_run_inline_need_no_key_of_their_own(tmp_path: Path) -> None:
+    content = small_topology()
+    content["grids"]["mg_1"]["run"] = "inline"
+    content["grids"]["mg_1"]["devices"]["pv_1"]["run"] = "inline"
+    granted = rights(load(content))
+    assert granted.publish.keys() == {ENV, "mg_1.dg_1", "mg_1.ess_1"}
+    folder = make_keys(tmp_path / "keys", granted)
+    assert (
+        play(content, 5, 1, "policy", **{"broker.keys": str(folder)})[0]
+        == play(content, 5, 1, "policy", centralized=True)[0]
+    )
+
+
+def test_an_env_without_its_key_starts_nothing(keys: Path) -> None:
+    (keys / "secret" / "env.key_secret").unlink()
+    env = zgrid.parallel_env(small_topology(), **{"broker.keys": str(keys)})
+    with closing(env), pytest.raises(KeyFileError, match=r"env.key_secret: not here"):
+        env.reset()
+
+
+def test_an_env_that_is_refused_says_so(keys: Path, tmp_path: Path) -> None:
+    with closing(zgrid.parallel_env(small_topology(), **{"broker.keys": str(keys)})) as env:
+        (keys / "public" / "env.key").rename(tmp_path / "env.key")
+        with pytest.raises(RefusedError) as caught:
+            env.reset()
+    assert caught.value.node == ENV
+
+
+@pytest.fixture
+def spied(tmp_path: Path) -> Iterator[tuple[Path, list[bytes]]]:
+    """A topology file with keys, and all that a watcher hears of its run."""
+    ports = free_ports()
+    content = small_topology() | {"broker": {"keys": "keys", "ports": list(ports)}}
+    folder = make_keys(tmp_path / "keys", rights(load(small_topology())))
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    heard: list[bytes] = []
+    done = threading.Event()
+
+    def spy() -> None:
+        own = for_node(folder, "watch")
+        with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+            socket.curve_publickey, socket.curve_secretkey = own.public, own.secret
+            socket.curve_serverkey = own.server_public
+            socket.subscribe(b"")
+            socket.connect(f"tcp://127.0.0.1:{ports[1]}")
+            while not done.is_set():
+                if socket.poll(50):
+                    heard.extend(socket.recv_multipart())
+
+    thread = threading.Thread(target=spy)
+    thread.start()
+    yield file, heard
+    done.set()
+    thread.join()
+
+
+def test_no_secret_is_in_what_a_run_writes_or_sends(spied: tuple[Path, list[bytes]], tmp_path: Path) -> None:
+    file, heard = spied
+    secrets = {
+        match
+        for path in (tmp_path / "keys" / "secret").iterdir()
+        for match in re.findall(r'secret-key = "(.{40})"', path.read_text(encoding="utf-8"))
+    }
+    assert len(secrets) == 7
+    ran = python("launch.py", str(file), "--episodes", "1", "--out", str(tmp_path / "out"))
+    assert ran.returncode == 0, ran.stderr
+    (tmp_path / "keys" / "secret" / "mg_1.pv_1.key_secret").chmod(0o644)
+    done = python("-m", "nodes.device", str(file), "mg_1.pv_1")
+    assert "chmod 600" in done.stderr
+    told = [done.stdout, done.stderr, ran.stdout, ran.stderr]
+    told += [path.read_text(encoding="utf-8", errors="replace") for path in (tmp_path / "out").iterdir()]
+    told += [b"".join(heard).decode(errors="replace")]
+    assert any(b"report/mg_1/" in frame for frame in heard)
+    assert not [text for text in told for secret in secrets if secret in text]
+
+
+class TestOpenDoors:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        """A topology whose proxy would listen to everybody."""
+        file = tmp_path / "open.yaml"
+        file.write_text(yaml.safe_dump(small_topology() | {"broker": {"host": "0.0.0.0"}}), encoding="utf-8")
+        return file
+
+    def test_a_proxy_started_by_hand_refuses_to_listen_to_all_without_keys(self, file: Path) -> None:
+        done = python("-m", "nodes.broker", str(file))
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert "broker.keys" in done.stderr
+        assert "insecure: true" in done.stderr
+
+    def test_keys_that_are_not_there_are_told(self, file: Path, tmp_path: Path) -> None:
+        done = python("-m", "nodes.broker", str(file), "--keys", str(tmp_path / "none"))
+        assert done.returncode == 1
+        assert "zgrid keys create" in done.stderr
+        assert "Traceback" not in done.stderr
