@@ -48,7 +48,7 @@ def keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Keys:
 def test_create_makes_a_key_for_everybody_and_says_what_goes_where(keys: Keys) -> None:
     code, out, _ = keys("create", keys.file)
     assert code == 0
-    assert keys.states() == dict.fromkeys(EVERYBODY, ["active"])
+    assert keys.states() == {name: ["active"] for name in EVERYBODY}
     for text in ("broker: {keys:", "secret/broker.key_secret", "secret/NAME.key_secret", "public/broker.key"):
         assert text in out
 
