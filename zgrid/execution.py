@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from zgrid.agents import DeviceAgent, GridAgent
-from zgrid.errors import AgentError, LostMessageError, NodeDiedError, StartTimeout, StepTimeout
+from zgrid.errors import AgentError, LostMessageError, NodeDiedError, RefusedError, StartTimeout, StepTimeout
 from zgrid.gather import Gather
 from zgrid.host import Host
 from zgrid.messages import (
@@ -300,7 +300,9 @@ class MessageExecution(Execution):
         self._say(CONTROL, Stop())
         deadline = time.monotonic() + patience_s
         while self._port.stopping and time.monotonic() < deadline:
-            with suppress(AgentError, LostMessageError):  # the run is over, whatever is said on the way out
+            with suppress(
+                AgentError, LostMessageError, RefusedError
+            ):  # the run is over, whatever is said on the way out
                 self._host.pump(_SLICE_S)
 
 

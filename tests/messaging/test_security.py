@@ -360,6 +360,18 @@ class TestGarbage:
         assert proxy.is_alive
         assert grid.refused["malformed"] > count / 10
 
+    def test_subscriptions_to_anything(self, proxy: SecuredProxy, stack: ExitStack) -> None:
+        rng = np.random.default_rng(5)
+        asking = raw_of(stack, proxy, zmq.XSUB, "mg_1.pv_1")
+        for _ in range(5_000):
+            kind = (b"\x00", b"\x01")[int(rng.integers(2))]
+            asking.send(kind + rng.bytes(int(rng.integers(40))))
+        grid, device = connected(stack, proxy, "mg_1", STATE), connected(stack, proxy, "mg_1.pv_1")
+        device.publish(STATE, say(0))
+        assert receive(grid, 1) == [(STATE, say(0))]
+        assert not asking.poll(100)
+        assert proxy.is_alive
+
     def test_bytes_that_are_no_zeromq(self, proxy: SecuredProxy, stack: ExitStack) -> None:
         rng = np.random.default_rng(3)
         greeting = b"\xff" + b"\0" * 8 + b"\x7f\x03\x01CURVE" + b"\0" * 47
