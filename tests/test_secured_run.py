@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -87,6 +88,30 @@ def test_an_env_that_is_refused_says_so(keys: Path, tmp_path: Path) -> None:
         with pytest.raises(RefusedError) as caught:
             env.reset()
     assert caught.value.node == ENV
+
+
+def test_a_machine_with_one_device_needs_two_files(tmp_path: Path) -> None:
+    """What the README tells to copy."""
+    ports = free_ports()
+    content = small_topology()
+    content["broker"] = {"ports": list(ports)}
+    content["grids"]["mg_1"]["devices"]["ess_1"]["run"] = "external"
+    folder = make_keys(tmp_path / "keys", rights(load(content)))
+    (here, there) = (tmp_path / name for name in ("here.yaml", "there.yaml"))
+    there.write_text(yaml.safe_dump(content), encoding="utf-8")
+    content["broker"]["keys"] = "keys"
+    here.write_text(yaml.safe_dump(content), encoding="utf-8")
+    for name in ("public/broker.key", "secret/mg_1.ess_1.key_secret"):
+        (tmp_path / "copied" / name).parent.mkdir(parents=True)
+        shutil.move(folder / name, tmp_path / "copied" / name)
+    shutil.copy(tmp_path / "copied" / "public" / "broker.key", folder / "public")
+    command = [sys.executable, "-m", "nodes.device", str(there), "mg_1.ess_1", "--keys", str(tmp_path / "copied")]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert play(str(here), 10, 2, "policy")[0] == play(str(here), 10, 2, "policy", centralized=True)[0]
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
 
 
 @pytest.fixture
