@@ -237,7 +237,7 @@ class TestMessages:
         [
             pytest.param([b""], id="nothing"),
             pytest.param([STATE.encode()], id="one frame"),
-            pytest.param([STATE.encode(), encode(say(0)), b"more"], id="three frames"),
+            pytest.param([STATE.encode(), encode(say(0, "bad")), b"more"], id="three frames"),
             pytest.param([STATE.encode()] * 100, id="many frames"),
             pytest.param([b"\xff\xfe/", b"x"], id="no text"),
             pytest.param([STATE.encode(), b"x" * (MAX_BYTES + 1)], id="oversize"),
