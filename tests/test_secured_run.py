@@ -19,10 +19,10 @@ from conftest import ROOT, free_ports, small_topology
 from test_modes import assert_equal, play
 
 import zgrid
-from zgrid.errors import KeyFileError, RefusedError
+from zgrid.errors import KeyFileError, RefusedError, StartTimeout
 from zgrid.messages import ENV
 from zgrid.messaging import Rights
-from zgrid.messaging.keys import PROXY, create, for_node
+from zgrid.messaging.keys import PROXY, create, for_node, revoke
 from zgrid.topology import load
 from zgrid.topology.traffic import rights
 
@@ -112,6 +112,29 @@ def test_a_machine_with_one_device_needs_two_files(tmp_path: Path) -> None:
             assert process.wait(PATIENCE_S) == 0
         finally:
             process.kill()
+
+
+def test_a_start_that_waits_for_a_refused_node_says_whom_the_proxy_refused(tmp_path: Path) -> None:
+    ports = free_ports()
+    content = small_topology()
+    content["broker"] = {"ports": list(ports), "keys": str(tmp_path / "keys"), "ready_timeout_s": 12.0}
+    content["grids"]["mg_1"]["devices"]["ess_1"]["run"] = "external"
+    folder = make_keys(tmp_path / "keys", rights(load(content, checked=False)))
+    own = for_node(folder, "mg_1.ess_1")
+    revoke(folder, "mg_1.ess_1")
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    device: list[subprocess.CompletedProcess[str]] = []
+    starting = threading.Thread(target=lambda: device.append(python("-m", "nodes.device", str(file), "mg_1.ess_1")))
+    starting.start()
+    with closing(zgrid.parallel_env(str(file))) as env, pytest.raises(StartTimeout) as caught:
+        env.reset()
+    starting.join()
+    assert list(caught.value.missing) == ["mg_1.ess_1"]
+    reason = caught.value.missing["mg_1.ess_1"]
+    assert f"refused a connection from 127.0.0.1: revoked key {own.fingerprint} of mg_1.ess_1" in reason
+    assert device[0].returncode == 1
+    assert f"mg_1.ess_1 (key {own.fingerprint}) cannot connect" in device[0].stderr
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ class Session:
         """Why an agent is not there, as far as that can be seen from here."""
         process = self.processes.get(agent)
         if process is None:
-            return "external, and it never answered; start it with\n" + " " * 6 + self.command(agent)
+            return "external, and it never answered; start it with\n" + " " * 6 + self.command(agent) + self._refusals()
         code = process.popen.poll()
         state = "it runs, but never answered the roll call" if code is None else f"exited with code {code}"
         tail = process.tail()
@@ -126,6 +126,13 @@ class Session:
     def command(self, agent: str) -> str:
         """What to type on another machine to start an agent."""
         return start_command(self.topology, agent, self._source, self.address)
+
+    def _refusals(self) -> str:
+        """Whom the proxy turned away lately, in its own words."""
+        proxy = self.processes.get(PROXY)
+        lines = proxy.tail().splitlines() if proxy is not None else []
+        told = [line.partition("refused a connection ")[2] for line in lines if "refused a connection " in line]
+        return "".join(f"\n      the proxy refused a connection {line}" for line in told)
 
     def stop(self) -> None:
         """End all processes: those that were told to leave get a moment, then SIGTERM, then SIGKILL."""
