@@ -17,6 +17,7 @@ from zgrid.errors import (
     CheckpointError,
     Finding,
     ForesightError,
+    KeyFileError,
     LostMessageError,
     MessageError,
     MissingExtraError,
@@ -24,6 +25,7 @@ from zgrid.errors import (
     NodeDiedError,
     NodeSilentError,
     ProfileError,
+    RefusedError,
     StartTimeout,
     StepTimeout,
     TopologyError,
@@ -42,6 +44,8 @@ EXAMPLES = [
     ActionError("mg_1: expected 3 entries"),
     MessageError("version: 2, expected 1"),
     BrokerError("the broker is closed"),
+    RefusedError("mg_1", "90b1d5c2a1f0e3d4", "127.0.0.1:1,2", "the proxy refuses this key", "it was revoked"),
+    KeyFileError("keys: mg_1 has a key already"),
     LostMessageError("mg_1", "report/mg_1/", 4, 6),
     StartTimeout({"mg_1.dg_1": "it never answered the roll call"}, 60.0),
     StepTimeout(7, "state", ["mg_1.dg_1", "mg_2.pv_1"], 30.04),
@@ -143,3 +147,11 @@ def test_a_silent_node_says_whom_it_hosts_and_why_it_is_taken_for_failed(
     error = NodeSilentError("mg_1", agents, "it hangs", lines)
     assert str(error) == text
     assert (error.node, error.agents, error.cause, error.last_lines) == ("mg_1", tuple(agents), "it hangs", lines)
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "who"), [("90b1d5c2a1f0e3d4", "mg_1 (key 90b1d5c2a1f0e3d4)"), ("", "a node without keys")]
+)
+def test_a_refusal_says_who_where_why_and_what_to_do(fingerprint: str, who: str) -> None:
+    error = RefusedError("mg_1", fingerprint, "127.0.0.1:1,2", "no key", "the folder is not named")
+    assert str(error) == f"{who} cannot connect to the proxy at 127.0.0.1:1,2: no key; likely the folder is not named"

@@ -1,4 +1,4 @@
-"""The command line: ``zgrid run|evaluate|validate|schema|generate|export``; ``launch.py`` is ``zgrid run``."""
+"""The command line: ``zgrid run|evaluate|validate|schema|generate|export|keys``; ``launch.py`` is ``zgrid run``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zgrid.cli_evaluate import add_evaluate, evaluate
+from zgrid.cli_keys import add_keys, keys
 from zgrid.command import (
     BAD_INPUT,
     FAILED,
@@ -56,10 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     _add_generate(commands)
     _add_export(commands)
+    add_keys(commands)
     arguments = parser.parse_args(argv)
     command = {
         "run": run, "evaluate": evaluate, "validate": _validate, "schema": _schema, "generate": _generate,
-        "export": _export,
+        "export": _export, "keys": keys,
     }[arguments.command]  # fmt: skip
     return command(arguments)
 

@@ -28,7 +28,7 @@ from zgrid.messages import (
     Stopped,
     channel,
 )
-from zgrid.messaging import Address, Pulse, ZmqBroker
+from zgrid.messaging import Address, Pulse, ZmqBroker, credentials_of
 from zgrid.post import Post
 from zgrid.topology import Topology
 from zgrid.topology.nodes import node_plans
@@ -210,7 +210,8 @@ def serve(topology: Topology, name: str, address: Address) -> None:
 
     Raises:
         UnknownNameError: a node that the topology does not have.
-        BrokerError: no proxy answers at the address.
+        BrokerError: no proxy answers at the address. RefusedError: it refuses this node's key.
+        KeyFileError: the topology has keys, and this node's is not here.
         LostMessageError: a message was lost on the way here.
     """
     plans = node_plans(topology)
@@ -224,12 +225,13 @@ def _serve_run(topology: Topology, name: str, agent_ids: Sequence[str], address:
     """Host a node's agents for one run; whether that was ended by a Stop."""
     bus = make_bus(topology, name)
     agents = make_agents(topology, agent_ids)
-    broker = ZmqBroker(address, tolerant=topology.broker.on_failure.kind == "restart")
+    tolerant = topology.broker.on_failure.kind == "restart"
+    broker = ZmqBroker(address, credentials=credentials_of(topology.broker.keys, name), tolerant=tolerant)
     host = Host(broker, "", time.time_ns() // 1_000_000, bus)
     steward = Steward(name, agents, topology.hash(agent_ids[-1]), lambda agent: make_agent(topology, agent))
     steward.host, steward.patience_s = host, topology.broker.ready_timeout_s
     watchdog = Watchdog(topology, steward.agents, bus.homes)
-    if topology.broker.on_failure.kind == "restart":
+    if tolerant:
         host.remember()
     try:
         for receiver in (*agents, steward):

@@ -23,7 +23,7 @@ def run_proxy(host: str, ports: Sequence[int] | None, bound: Callable[[Address],
         configure(socket)
     wanted = ports or (0, 0)
     try:
-        address = Address(host, _bind(publishers, host, wanted[0]), _bind(subscribers, host, wanted[1]))
+        address = Address(host, bind(publishers, host, wanted[0]), bind(subscribers, host, wanted[1]))
     except BrokerError:
         context.destroy(linger=0)
         raise
@@ -32,7 +32,12 @@ def run_proxy(host: str, ports: Sequence[int] | None, bound: Callable[[Address],
     zmq.proxy(publishers, subscribers)
 
 
-def _bind(socket: zmq.Socket[bytes], host: str, port: int) -> int:
+def bind(socket: zmq.Socket[bytes], host: str, port: int) -> int:
+    """Bind to a port, 0: any that is free; which it is.
+
+    Raises:
+        BrokerError: it cannot be bound.
+    """
     try:
         socket.bind(f"tcp://{host}:{port or '*'}")
     except zmq.ZMQError as error:

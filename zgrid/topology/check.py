@@ -12,7 +12,7 @@ from zgrid.networks import Names, TapRange, find_network
 from zgrid.powerflow import POWER_FLOWS, power_flow_class
 from zgrid.profiles import Calendar, Series, find_file, read_series, series_names
 from zgrid.topology.kinds import UNSETTLED
-from zgrid.topology.schema import GridConfig, NetworkConfig, Topology
+from zgrid.topology.schema import BrokerConfig, GridConfig, NetworkConfig, Topology
 
 
 def check(topology: Topology) -> list[Finding]:
@@ -46,10 +46,34 @@ def _check_broker(topology: Topology) -> Iterator[Finding]:
         yield Finding("broker.ports", f"port {broker.ports[0]} is taken twice")
     if ":" in broker.host or broker.host in ("", "*"):
         yield Finding("broker.host", f"expected an IPv4 address or a host name, got {broker.host!r}")
-    elif not broker.insecure and not is_loopback(broker.host):
-        yield Finding("broker.host", f"{broker.host} is no loopback address; without keys that needs insecure: true")
+    elif not may_bind(broker):
+        yield Finding("broker.host", open_bind(broker.host))
+    if broker.keys is not None:
+        yield from _check_keys(Path(broker.keys))
     if topology.observability == "full" and not topology.centralized:
         yield Finding("observability", "full needs centralized: true; distributed grids see their own area")
+
+
+def _check_keys(folder: Path) -> Iterator[Finding]:
+    """The proxy's public key: every machine needs that one. Secrets are checked where they are used."""
+    hint = "`zgrid keys create TOPOLOGY` makes keys"
+    if not folder.is_dir():
+        yield Finding("broker.keys", f"no folder {folder}; {hint}")
+    elif not (folder / "public" / "broker.key").is_file():
+        yield Finding("broker.keys", f"{folder} has no public/broker.key; {hint}")
+
+
+def may_bind(broker: BrokerConfig) -> bool:
+    """Whether the proxy may listen where it is told to: with keys, to this machine only, or by the user's word."""
+    return broker.keys is not None or broker.insecure or is_loopback(broker.host)
+
+
+def open_bind(host: str) -> str:
+    """What to tell where it may not."""
+    return (
+        f"{host} is no loopback address: give broker.keys (`zgrid keys create TOPOLOGY` makes them); without keys "
+        f"anybody there can listen and give orders, which needs insecure: true"
+    )
 
 
 def is_loopback(host: str) -> bool:
