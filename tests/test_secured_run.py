@@ -157,7 +157,7 @@ def spied(tmp_path: Path) -> Iterator[tuple[Path, list[bytes]]]:
             socket.connect(f"tcp://127.0.0.1:{ports[1]}")
             while not done.is_set():
                 if socket.poll(50):
-                    heard.extend(socket.recv_multipart())
+                    heard.append(socket.recv())
 
     thread = threading.Thread(target=spy)
     thread.start()
