@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from zgrid.agents import DeviceAgent, GridAgent
-from zgrid.chronicle import Agent, recall
+from zgrid.chronicle import Agent, Memory, recall
 from zgrid.errors import LostMessageError, UnknownNameError
 from zgrid.host import Bus, Host, steward_of
 from zgrid.messages import (
@@ -122,7 +122,12 @@ class Steward:
         known = {(item.channel, item.step, item.round) for item in history}
         heard = [(to, e) for to, e in host.resume(body.agent) if (to, e.step, e.round) not in known]
         later = tuple(Item(to, "", e.sender, e.incarnation, e.step, e.round, e.body) for to, e in heard)
-        for to, at, round, said in recall(agent, history + later, step):
+        try:
+            posts = recall(agent, Memory(body.at, body.state, body.fallen, history + later), step)
+        except Exception as error:  # noqa: BLE001 - users' code, as wherever an agent acts
+            host.tell_failure(body.agent, step, error)
+            return
+        for to, at, round, said in posts:
             host.send(body.agent, to, at, round, said)
         yield self._answer(step, Resumed(body.agent, body.incarnation))
 

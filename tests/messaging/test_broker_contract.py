@@ -53,7 +53,7 @@ BODIES: tuple[Body, ...] = (
     StatsRequest(),
     NodeStats("mg_1", (("state", 3, 120),), (("malformed", 1, 0),)),
     Beat(("mg_1",), 4711, (("state", 3, 120),), (("state", 150, 900),), (("malformed", 1, 0),)),
-    Resume("mg_1", 1, (ITEM,), True),
+    Resume("mg_1", 1, 3, (0.5,), (2, 4), (ITEM,), True),
     Resumed("mg_1", 1),
     Resend(),
     Rearm("mg_1.dg_1"),

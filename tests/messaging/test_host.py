@@ -868,7 +868,7 @@ class TestOverZeroMq:
             pass
         assert [type(envelope.body) for _, envelope in receive(ears, 1)] == [Ready]
         assert ears.poll(0.2) is None
-        ears.publish(resume, say(0, ENV, step=2, body=Resume(DEVICE, 3, (missed,), True)))
+        ears.publish(resume, say(0, ENV, step=2, body=Resume(DEVICE, 3, 0, (), (), (missed,), True)))
         ears.publish(SETPOINT, say(1, "mg_1", step=3, body=TO_DO))
         while node.pump(0.5):
             pass

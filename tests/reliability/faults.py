@@ -29,6 +29,13 @@ from zgrid.devices.load import Load
 from zgrid.policies.rule_based import RuleBased
 
 OWN = {own}
+ONCE = __file__ + ".once"
+
+def fail_once(what):
+    """Not again in a successor, wherever it is."""
+    if what and not os.path.exists(ONCE):
+        open(ONCE, "w").close()
+        fail(what)
 
 def fail(what):
     if what == "kill":
@@ -51,7 +58,7 @@ class Device(Load):
     def step(self, state, setpoint, series):
         type(self).count += 1
         if type(self).count == {at}:
-            fail({acts!r})
+            fail_once({acts!r})
         return super().step(state, setpoint, series)
 
 class Policy(RuleBased):
@@ -65,7 +72,7 @@ class Policy(RuleBased):
     def act(self, view):
         type(self).count += 1
         if type(self).count == {at}:
-            fail({acts!r})
+            fail_once({acts!r})
         return super().act(view)
 '''
 

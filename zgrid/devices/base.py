@@ -73,7 +73,10 @@ class AssetConfig(BaseModel):
     on_failure: FailurePolicy = Field(FAIL, description="what its failure leads to")
     safe: dict[str, float] = Field({}, description="entries of its safe setpoint, by name; the others are neutral")
     watchdog_s: float | None = Field(
-        None, ge=0.5, description="over ZeroMQ: go to the safe setpoint when nothing was heard of its grid for so long"
+        None,
+        ge=1.0,
+        description="over ZeroMQ: go to the safe setpoint when nothing was heard of its grid for so long; heartbeats "
+        "come every 0.3 s",
     )
 
     def series(self) -> tuple[str | float, ...]:
