@@ -260,10 +260,10 @@ def _serve_run(topology: Topology, name: str, agent_ids: Sequence[str], address:
 
 
 def correspondents(topology: Topology, bus: Bus) -> frozenset[str]:
-    """The nodes that may have several things to say to this one in one phase."""
-    spoken: Counter[str] = Counter()
-    for line in lines(topology):
-        hears = bus.name in bus.hearers[line.channel]
-        if hears and bus.homes[line.speaker] != bus.name:
-            spoken[bus.homes[line.speaker]] += 1
-    return frozenset(node for node, count in spoken.items() if count > 1)
+    """The nodes that say something to this one, and so may say several things at once; also the env, where it may act
+    for one of their agents.
+    """
+    speakers = {line.speaker for line in lines(topology) if bus.name in bus.hearers[line.channel]}
+    policies = topology.on_failure()
+    replaced = {ENV for speaker in speakers - {ENV} if policies[speaker].kind == "fallback"}
+    return frozenset(({bus.homes[speaker] for speaker in speakers} | replaced) - {bus.name})

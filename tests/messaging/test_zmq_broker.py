@@ -350,7 +350,7 @@ class TestMisuse:
         assert "Traceback" not in done.stderr
 
     def test_a_port_out_of_range_is_told(self, small_file: str) -> None:
-        done = _node("broker", small_file, "--ports", f"{free_port() + 65536},{free_port()}", patience_s=2.0)
+        done = _node("broker", small_file, "--ports", f"{free_port() + 65536},{free_port()}")
         assert done.returncode != 0
         assert "Traceback" not in done.stderr
 

@@ -12,7 +12,7 @@ from zgrid.networks import Names, TapRange, find_network
 from zgrid.powerflow import POWER_FLOWS, power_flow_class
 from zgrid.profiles import Calendar, Series, find_file, read_series, series_names
 from zgrid.topology.kinds import UNSETTLED
-from zgrid.topology.schema import BrokerConfig, GridConfig, NetworkConfig, Topology
+from zgrid.topology.schema import BrokerConfig, GridConfig, NetworkConfig, Pool, Topology
 
 
 def check(topology: Topology) -> list[Finding]:
@@ -28,6 +28,7 @@ def check(topology: Topology) -> list[Finding]:
         *_check_neighbours(topology),
         *_check_actions(topology),
         *_check_safety(topology),
+        *_check_names(topology),
     ]
 
 
@@ -285,6 +286,14 @@ def _check_actions(topology: Topology) -> Iterator[Finding]:
         controlled = any(device_class(device.kind).controls(device) for _, device in settled)
         if len(settled) == len(grid.devices) and not controlled:
             yield Finding(f"grids.{grid_id}.devices", "no device that can be controlled; expected at least one")
+
+
+def _check_names(topology: Topology) -> Iterator[Finding]:
+    """The workers of a pool have names that no grid may have."""
+    if isinstance(topology.placement, Pool):
+        for grid_id in topology.grids:
+            if grid_id.startswith("pool_"):
+                yield Finding(f"grids.{grid_id}", "pool_1, pool_2, ... are the workers of placement: pool")
 
 
 def _check_safety(topology: Topology) -> Iterator[Finding]:
