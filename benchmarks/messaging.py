@@ -36,6 +36,7 @@ from zgrid.messaging import Inspector
 from zgrid.session import PROXY
 from zgrid.topology import load
 from zgrid.topology.generated import generate
+from zgrid.topology.nodes import node_plans
 
 ZMQ = MODES["ZeroMQ"] | STUB
 KEYS = "keys"
@@ -142,7 +143,7 @@ class SecuredLoop(EnvLoop):
             raise NotAvailable("zgrid.messaging.keys") from error
         self._folder = tempfile.TemporaryDirectory()
         try:
-            keys.create(Path(self._folder.name), [PROXY, ENV, *load(topology, ZMQ).placement()])
+            keys.create(Path(self._folder.name), [PROXY, ENV, *node_plans(load(topology, ZMQ))])
             super().__init__(topology, ZMQ | overrides | {"broker.keys": self._folder.name})
         except BaseException:
             self._folder.cleanup()

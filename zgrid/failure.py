@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 
 class OnFailure(BaseModel):
@@ -28,7 +28,11 @@ def _from_name(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-FailurePolicy: TypeAlias = Annotated[OnFailure, BeforeValidator(_from_name)]
+FailurePolicy: TypeAlias = Annotated[
+    OnFailure,
+    BeforeValidator(_from_name),
+    WithJsonSchema({"anyOf": [{"enum": ["fail", "fallback", "restart"]}, OnFailure.model_json_schema()]}),
+]
 """An :class:`OnFailure`, or its kind alone."""
 
 FAIL = OnFailure.model_validate({})
