@@ -258,7 +258,7 @@ class MessageExecution(Execution):
             sent.update({kind: count for kind, count, _ in stats.sent})
             size.update({kind: count for kind, _, count in stats.sent})
             refused.update({cause: count for cause, count, _ in stats.refused})
-        latency = {kind: percentiles(values) for kind, values in sorted(self._host.latency_ns.items())}
+        latency = {kind: percentiles(values) for kind, values in sorted(self._host.latency_ns().items())}
         return {"messages": dict(sent), "bytes": dict(size), "refused": dict(refused), "latency_ms": latency}
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
@@ -64,10 +64,10 @@ class Host:
         self.run = run
         self.incarnation = incarnation
         self.receivers: list[Receiver] = []
-        self.latency_ns: dict[str, deque[int]] = {}
         self._bus = bus
         self._node = steward_of(bus.name if bus is not None else ENV)
         self._routes: dict[str, list[tuple[Receiver, frozenset[str]]]] = {}
+        self._latency: dict[type, deque[int]] = defaultdict(lambda: deque(maxlen=_LATENCIES))
         self._mine: set[str] = set()
         self._taps: dict[str, Callable[[str, Envelope], None]] = {}
         self._origins: dict[str, str] = {}
@@ -251,20 +251,22 @@ class Host:
         name, envelope = delivery
         if envelope.sender in self._mine:
             return True  # said from here, and heard here before it went out
-        self._note_latency(envelope)
-        if type(envelope.body) is Batch:
-            self._unpack(name, envelope, envelope.body)
+        kind = type(envelope.body)
+        self._latency[kind].append(time.time_ns() - envelope.sent_ns)
+        if kind is Batch:
+            self._unpack(name, envelope)
         else:
             self._deliver(name, envelope)
         return True
 
-    def _unpack(self, name: str, envelope: Envelope, batch: Batch) -> None:
+    def _unpack(self, name: str, envelope: Envelope) -> None:
         """Put what is in a batch in line, as if it had been said alone."""
         if not self._is_batch(name, envelope.sender):
             count_refusal(self.broker.refused, "stranger", envelope.sender)
             return
-        origin = self._origins[name]
+        origin, batch = self._origins[name], envelope.body
         assert self._bus is not None
+        assert isinstance(batch, Batch)
         homes = self._bus.homes
         for to, _, sender, incarnation, step, round, body in batch.items:
             if origin != ENV and homes.get(sender) != origin:
@@ -280,7 +282,7 @@ class Host:
     def _deliver(self, name: str, envelope: Envelope) -> None:
         if name in self._taps:
             self._taps[name](name, envelope)
-        for receiver, senders in tuple(self._routes.get(name, ())):
+        for receiver, senders in self._routes.get(name, ()):
             if envelope.sender not in senders:
                 count_refusal(receiver.refused, "stranger", envelope.sender)
             elif receiver.id == ENV:
@@ -292,13 +294,6 @@ class Host:
 
     def _is_heard(self, sender: str, name: str) -> bool:
         return any(sender in senders for _, senders in self._routes.get(name, ()))
-
-    def _note_latency(self, envelope: Envelope) -> None:
-        kind = KIND[type(envelope.body)]
-        latencies = self.latency_ns.get(kind)
-        if latencies is None:
-            latencies = self.latency_ns[kind] = deque(maxlen=_LATENCIES)
-        latencies.append(time.time_ns() - envelope.sent_ns)
 
     def _let_act(self, receiver: Receiver, envelope: Envelope) -> None:
         """Hand on, and send the answers. An agent that raises is told to the env, which decides; the node lives."""
@@ -317,7 +312,7 @@ class Host:
         """That this node lives, and its figures; for the thread that says so."""
         sent, size = self.sent(), self.sent_bytes()
         figures = tuple((kind, count, size[kind]) for kind, count in sorted(sent.items()))
-        latency = tuple(_percentiles_us(kind, latencies.copy()) for kind, latencies in tuple(self.latency_ns.items()))
+        latency = tuple(_percentiles_us(kind, latencies) for kind, latencies in self.latency_ns().items())
         refused = tuple((cause, count, 0) for cause, count in sorted(self.refused().items()))
         agents = tuple(receiver.id for receiver in tuple(self.receivers) if receiver.id != self._node)
         beat = Beat(agents, os.getpid(), figures, latency, refused)
@@ -329,6 +324,10 @@ class Host:
     def sent(self) -> Counter[str]:
         """Messages sent so far, by the kind of their channel; ``batch`` counts the frames that held several."""
         return _by_kind(self._messages) + _by_kind(self._batches)
+
+    def latency_ns(self) -> dict[str, list[int]]:
+        """How long the last messages of each kind took from elsewhere to here, by both ends' clocks."""
+        return {KIND[kind]: list(latencies.copy()) for kind, latencies in tuple(self._latency.items())}
 
     def sent_bytes(self) -> Counter[str]:
         """Bytes published so far, by the kind of their channel; nothing where the broker does not encode."""
@@ -342,7 +341,7 @@ class Host:
         return total
 
 
-def _percentiles_us(kind: str, latencies_ns: deque[int]) -> tuple[str, int, int]:
+def _percentiles_us(kind: str, latencies_ns: list[int]) -> tuple[str, int, int]:
     """Median and 99th percentile in us; a clock that is behind gives 0."""
     ordered = sorted(latencies_ns)
     p50, p99 = (ordered[min(len(ordered) - 1, len(ordered) * share // 100)] for share in (50, 99))

@@ -247,7 +247,7 @@ def _serve_run(topology: Topology, name: str, agent_ids: Sequence[str], address:
         logger.info("%s: connected to %s", name, address)
         while not (steward.stopped or steward.left):
             host.pump(watchdog.poll_s)
-            for notice in watchdog.look(pulse):
+            for notice in watchdog.look(pulse) if watchdog.channels else ():
                 host.send(steward.id, channel("node", name), 0, 0, notice)
         host.flush()
     except LostMessageError as error:

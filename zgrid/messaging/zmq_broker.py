@@ -108,28 +108,33 @@ class ZmqBroker(MessageBroker):
         deadline = 0.0
         while not deadline or time.monotonic() < deadline:
             try:
-                frame = self._sub.recv()
+                delivery = self._take(self._sub.recv())
+                if delivery is not None:
+                    return delivery
+                deadline = deadline or time.monotonic() + timeout_s  # however much there is to refuse
             except zmq.Again:
                 self._handshakes.check()
                 if timeout_s <= _LOOK_S:
                     return None
                 deadline = deadline or time.monotonic() + timeout_s - _LOOK_S
                 self._wait_at_most(deadline - time.monotonic())
-                continue
-            head, _, body = frame.partition(END)
-            channel = self._channels.get(head)
-            deadline = deadline or time.monotonic() + timeout_s  # however much there is to refuse
-            if channel is None:
-                if not head.startswith(_PROBE):
-                    self.inspector.refuse("malformed")
-                continue
-            try:
-                envelope = decode(body)
-            except MessageError as error:
-                self.inspector.refuse(str(error).partition(":")[0])
-                continue
-            if type(envelope.body) is not Probe and self.inspector.accepts(channel, envelope):
-                return Delivery(channel, envelope)
+        return None
+
+    def _take(self, frame: bytes) -> Delivery | None:
+        """What is in a frame, or None where it is refused."""
+        head, _, body = frame.partition(END)
+        channel = self._channels.get(head)
+        if channel is None:
+            if not head.startswith(_PROBE):
+                self.inspector.refuse("malformed")
+            return None
+        try:
+            envelope = decode(body)
+        except MessageError as error:
+            self.inspector.refuse(str(error).partition(":")[0])
+            return None
+        if type(envelope.body) is not Probe and self.inspector.accepts(channel, envelope):
+            return Delivery(channel, envelope)
         return None
 
     def prove(self, timeout_s: float) -> None:
