@@ -79,7 +79,8 @@ def resident_kb(pid: int) -> int:
 @pytest.mark.timeout(1200)
 def test_twenty_thousand_steps_lose_nothing_and_grow_nothing() -> None:
     """13 processes and a proxy: no gap, no refusal, and after 4,000 steps no process grows by 5 % any more."""
-    with closing(zgrid.parallel_env(str(ROOT / "topologies" / "3mg.yaml"), episode_steps=1000)) as env:
+    overrides = {"episode_steps": 1000, "profiles.split": "all"}
+    with closing(zgrid.parallel_env(str(ROOT / "topologies" / "3mg.yaml"), **overrides)) as env:
         env.reset(seed=0)
         processes = {name: process.popen.pid for name, process in session_of(env).processes.items()}
         before: dict[str, int] = {}
