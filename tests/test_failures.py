@@ -324,7 +324,7 @@ def test_a_message_of_an_old_step_is_refused_and_counted() -> None:
         reference.reset(seed=0)
         step(reference)
         assert step(env)[1] == step(reference)[1]
-        assert env.stats()["refused"] == {"stale mg_1.pv_1": 1, "stale": 1}  # at the env, and at the grid
+        assert env.stats()["refused"] == {"stale mg_1.pv_1": 2}  # at the env, and at the grid
 
 
 def test_a_lost_message_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

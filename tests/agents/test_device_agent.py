@@ -72,7 +72,7 @@ def test_a_late_or_repeated_message_is_counted_and_changes_nothing(step: int) ->
         each.receive(envelope(2, Setpoint((0.3, 0.0), ())))
     assert one.receive(envelope(step, Setpoint((-0.5, 0.0), ()))) == []
     assert one.receive(envelope(step, Reset(8))) == []
-    assert one.refused == {"stale": 2}
+    assert one.refused == {"stale mg_1": 2}
     coming = envelope(3, Setpoint((0.1, 0.0), ()))
     assert one.receive(coming) == undisturbed.receive(coming)
 
@@ -83,6 +83,6 @@ def test_a_message_that_is_not_for_devices_is_counted_and_changes_nothing(body: 
     for each in (one, undisturbed):
         each.receive(envelope(1, Reset(7)))
     assert one.receive(envelope(2, body)) == []
-    assert one.refused == {"unexpected": 1}
+    assert one.refused == {"unexpected mg_1": 1}
     coming = envelope(2, Setpoint((0.1, 0.0), ()))
     assert one.receive(coming) == undisturbed.receive(coming)

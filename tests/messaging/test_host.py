@@ -169,7 +169,7 @@ class TestSteward:
         assert isinstance(stats, NodeStats)
         assert stats.node == DEVICE
         assert stats.sent == (("control", 1, 0), ("reset", 1, 0), ("setpoint", 3, 0), ("state", 2, 0))
-        assert stats.refused == (("stale", 1, 0), ("stranger mg_7", 1, 0))
+        assert stats.refused == (("stale mg_1", 1, 0), ("stranger mg_7", 1, 0))
 
     def test_hears_stop_and_says_farewell(self, host: Host, env: Env) -> None:
         steward = host.receivers[-1]

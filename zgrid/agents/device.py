@@ -60,7 +60,7 @@ class DeviceAgent:
     def receive(self, envelope: Envelope) -> list[Post]:
         """Reset or Setpoint in, DeviceState out: once, on a channel that grid and env both hear."""
         if envelope.step <= self._step:
-            self.refused[STALE] += 1
+            self.refused[f"{STALE} {envelope.sender}"] += 1
             return []
         body = envelope.body
         if envelope.incarnation > self._heard:
@@ -71,7 +71,7 @@ class DeviceAgent:
         elif type(body) is Reset:
             state = self.reset()
         else:
-            self.refused["unexpected"] += 1
+            self.refused[f"unexpected {envelope.sender}"] += 1
             return []
         self._step = envelope.step
         return [Post(self._channel, self._step, 0, state)]

@@ -130,12 +130,12 @@ class GridAgent:
             return self._on_peer(envelope)
         if kind is Action or kind is Reset:
             return self._on_command(envelope)
-        self.refused["unexpected"] += 1
+        self.refused[f"unexpected {envelope.sender}"] += 1
         return []
 
     def _on_command(self, envelope: Envelope) -> list[Post]:
         if envelope.step <= self._step:
-            self.refused[STALE] += 1
+            self.refused[f"{STALE} {envelope.sender}"] += 1
             return []
         self._step = step = envelope.step
         self._network = None
@@ -154,7 +154,7 @@ class GridAgent:
         assert type(envelope.body) is Peer
         verdict = self._peers.add(envelope.sender, envelope.body.values, envelope.step, envelope.round)
         if verdict is not TAKEN:
-            self.refused[verdict] += 1
+            self.refused[f"{verdict} {envelope.sender}"] += 1
             return []
         return self._exchange_when_complete()
 
@@ -162,13 +162,13 @@ class GridAgent:
         assert type(envelope.body) is DeviceState
         verdict = self._states.add(envelope.sender, envelope.body, envelope.step)
         if verdict is not TAKEN:
-            self.refused[verdict] += 1
+            self.refused[f"{verdict} {envelope.sender}"] += 1
             return []
         return self._report_when_complete()
 
     def _on_network(self, envelope: Envelope) -> list[Post]:
         if envelope.step != self._step or self._network is not None:
-            self.refused[STALE] += 1
+            self.refused[f"{STALE} {envelope.sender}"] += 1
             return []
         assert type(envelope.body) is NetworkState
         self._network = envelope.body
