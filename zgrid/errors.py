@@ -10,6 +10,7 @@ ZgridError
 ├── ForesightError (ValueError)         a case that cannot be planned with foresight
 ├── ActionError (ValueError)            an action that is not in the action space
 ├── MessageError (ValueError)           bytes that are no message
+├── RecordingError (ValueError)         a recording that cannot be written, read or replayed
 ├── BrokerError (ConnectionError)       a broker that cannot be used (closed, forked, no address)
 ├── LostMessageError (ConnectionError)  a gap in a sender's sequence
 ├── StartTimeout (TimeoutError)         an agent that did not come up
@@ -83,6 +84,10 @@ class ActionError(ZgridError, ValueError):
 
 class MessageError(ZgridError, ValueError):
     """Bytes that are no message of this protocol version."""
+
+
+class RecordingError(ZgridError, ValueError):
+    """A recording that cannot be written, read or replayed."""
 
 
 class BrokerError(ZgridError, ConnectionError):
