@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from zgrid.errors import RecordingError
 from zgrid.messaging import Heard, Playback, Tap
 from zgrid.recording import Reader, Writer
 from zgrid.runfile import RunFile
-from zgrid.watching import Ear, tap
+from zgrid.watching import ChannelFigures, Ear, tap
 
 _PATIENCE_S = 2.0
 _AFTERWARDS_S = 0.5
@@ -147,14 +146,13 @@ def _replay(arguments: argparse.Namespace) -> int:
 def _summary(file: Path) -> int:
     from zgrid.watch_view import agents_text, clock, columns
 
-    reader, ear, kinds = Reader(file), Ear(), Counter[str]()
+    reader, ear = Reader(file), Ear()
     first = last = None
     runs: set[str] = set()
     steps: set[int] = set()
     for heard in reader:
         first, last = first or heard, heard
         for message in ear.take(heard):
-            kinds[message.kind] += 1
             runs.add(message.envelope.run)
             steps.add(message.envelope.step)
     if first is None or last is None:
@@ -170,14 +168,19 @@ def _summary(file: Path) -> int:
     nodes = [(node.name, agents_text(node.beat.agents)) for _, node in sorted(ear.nodes.items())]
     for line in columns([("node", "agents"), *nodes]):
         print(line)
-    by_kind: Counter[str] = Counter(name.partition("/")[0] for name in ear.channels)
-    size: Counter[str] = Counter()
-    for name, figures in ear.channels.items():
-        size[name.partition("/")[0]] += figures.bytes
-    rows = [(kind, str(by_kind[kind]), f"{kinds[kind]:,}", f"{size[kind]:,}") for kind in sorted(by_kind)]
-    for line in columns([("kind", "channels", "messages", "bytes"), *rows], right=(1, 2, 3)):
+    for line in columns([("kind", "channels", "messages", "bytes"), *_kind_rows(ear)], right=(1, 2, 3)):
         print(line)
     return OK
+
+
+def _kind_rows(ear: Ear) -> Iterator[tuple[str, str, str, str]]:
+    """By kind of channel: how many, their messages, also those in batches, and their bytes."""
+    kinds: dict[str, list[ChannelFigures]] = {}
+    for name, figures in sorted(ear.channels.items()):
+        kinds.setdefault(name.partition("/")[0], []).append(figures)
+    for kind, group in kinds.items():
+        messages, size = sum(one.messages for one in group), sum(one.bytes for one in group)
+        yield kind, str(len(group)), f"{messages:,}", f"{size:,}" if size else "in batches"
 
 
 def _again(arguments: argparse.Namespace) -> int:

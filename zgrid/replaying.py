@@ -18,6 +18,8 @@ from zgrid.topology import Topology
 from zgrid.topology.nodes import node_plans
 from zgrid.watching import messages
 
+_LONGEST = 400
+
 
 class Difference(NamedTuple):
     """The first message that is not the same. None: one side has nothing to say there."""
@@ -260,7 +262,7 @@ def describe(difference: Difference) -> list[str]:
     lines = [f"first difference: step {one.step}, round {one.round}, {one.sender} on {channel}"]
     if recorded is None or replayed is None:
         who = "the recorded run said this, the replay does not" if recorded else "only the replay says this"
-        return [*lines, f"  {who}: {one.body!r}"]
+        return [*lines, f"  {who}: {_short(one.body)}"]
     if type(recorded.body) is Batch and type(replayed.body) is Batch:
         return lines + _batch_lines(recorded.body.items, replayed.body.items)
     return lines + _field_lines(recorded, replayed)
@@ -293,9 +295,10 @@ def _body_lines(recorded: object, replayed: object) -> list[str]:
     return [
         f"  {name}: recorded {_short(one)}, replayed {_short(other)}"
         for name, one, other in zip(names, recorded, replayed, strict=True)
-        if _short(one) != _short(other)
+        if repr(one) != repr(other)
     ]
 
 
 def _short(value: object) -> str:
-    return repr(value).replace("\n", "")
+    text = repr(value).replace("\n", "")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... ({len(text):,} characters)"
