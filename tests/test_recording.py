@@ -107,8 +107,12 @@ class TestFormat:
 
 
 def content(**more: Any) -> dict[str, Any]:
-    """Three neighbours with consensus, episodes of a few steps."""
-    return small_topology(3) | {"horizontal": "average_consensus", "episode_steps": EPISODE_STEPS} | more
+    """Three neighbours with consensus that do something in every step, episodes of a few steps."""
+    return (
+        small_topology(3)
+        | {"policy": "random", "horizontal": "average_consensus", "episode_steps": EPISODE_STEPS}
+        | more
+    )
 
 
 def play(env: zgrid.NetworkedGridEnv, seed: int | None = None) -> None:
@@ -203,7 +207,7 @@ def test_another_topology_gives_the_first_difference(
     recorded: Callable[[str], tuple[dict[str, Any], Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     topology, path = recorded("agent")
-    result = again(topology | {"policy": "random"}, path, "mg_2")
+    result = again(topology | {"policy": "rule_based"}, path, "mg_2")
     assert result.first is not None
     assert result.first.channel.startswith("setpoint/mg_2.")
     assert 0 < result.different <= 6 * EPISODE_STEPS < result.equal

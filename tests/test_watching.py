@@ -45,7 +45,7 @@ def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def frame(sequence: int = 0, body: Any = None, *, channel: str = "peer/mg_1/mg_2/", **more: Any) -> Heard:
     fields = {"sender": "mg_2", "run": "run", "incarnation": 0, "step": 3, "round": 1} | more
-    envelope = Envelope(sequence=sequence, sent_ns=5, body=body or Peer((1.0,)), **fields)
+    envelope = Envelope(sequence=sequence, sent_ns=10**9 * sequence, body=body or Peer((1.0,)), **fields)
     return Heard(10**9 * (sequence + 1), channel, encode(envelope))
 
 
@@ -76,7 +76,7 @@ class TestEar:
         assert ear.take(Heard(1, "x/", b"nonsense")) == []
         assert (ear.malformed, ear.frames, ear.channels) == (1, 1, {})
 
-    def test_rates_are_those_between_two_beats(self) -> None:
+    def test_rates_are_those_between_beats(self) -> None:
         ear = Ear()
         for sequence, sent in ((1, 10), (2, 30)):
             ear.take(beat(sequence, sent))

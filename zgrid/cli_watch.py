@@ -34,7 +34,7 @@ def add_watch(commands: Any) -> None:
     )
     parts = topic.add_subparsers(dest="part", required=True, metavar="PART")
     made = _part(parts, "list", "which channels are spoken on", "zgrid topic list topologies/3mg.yaml --for 5", 2.0)
-    made.add_argument("file", metavar="TOPOLOGY", nargs="?", help="also tell channels of this file that are not heard")
+    _add_topology(made, "also tell channels of this file that are not heard")
     made.add_argument("--json", action="store_true", help="for programs")
     made = _part(parts, "echo", "print messages", "zgrid topic echo state/mg_1 --count 5 --json")
     made.add_argument("channel", metavar="CHANNEL", help="a channel, or how its name begins")
@@ -44,7 +44,7 @@ def add_watch(commands: Any) -> None:
     made.add_argument("channel", metavar="CHANNEL", help="a channel, or how its name begins")
     made = _part(parts, "info", "who speaks and hears, and what was said", "zgrid topic info state/mg_1.dg_1/ 3mg", 2.0)
     made.add_argument("channel", metavar="CHANNEL", help="a channel")
-    made.add_argument("file", metavar="TOPOLOGY", nargs="?", help="tells who hears it")
+    _add_topology(made, "tells who hears it")
     node = commands.add_parser("node", help="look at the nodes of a run", epilog="example: zgrid node list")
     parts = node.add_subparsers(dest="part", required=True, metavar="PART")
     made = _part(parts, "list", "which nodes are there", "zgrid node list --json", 2.0)
@@ -71,6 +71,11 @@ def _part(parts: Any, name: str, what: str, example: str, listens_s: float | Non
     return made
 
 
+def _add_topology(made: argparse.ArgumentParser, what: str) -> None:
+    made.add_argument("file", metavar="TOPOLOGY", nargs="?", help=what)
+    made.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key; repeatable")
+
+
 def watch(arguments: argparse.Namespace) -> int:
     """Run one of the commands; the exit code."""
     part = f"{arguments.command} {getattr(arguments, 'part', '')}".strip()
@@ -87,7 +92,7 @@ def watch(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     from zgrid.watch_view import columns
 
-    derived = _derived(arguments.file)
+    derived = _derived(arguments.file, arguments.set)
     with tap(arguments.connect) as listening:
         ear, listened_s = _hear(listening, arguments.seconds)
         if not ear.frames:
@@ -134,15 +139,15 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     return row["channel"], ", ".join(row["speakers"]), row["kind"], f"{row['messages_per_s']:,.1f}", size, note
 
 
-def _derived(file: str | None) -> dict[str, str]:
+def _derived(file: str | None, settings: list[str]) -> dict[str, str]:
     """The channels of agents that a topology derives, and who speaks and hears there."""
     if file is None:
         return {}
-    from zgrid.topology import load
+    from zgrid.topology import load, parse_overrides
     from zgrid.topology.nodes import node_plans
     from zgrid.topology.traffic import hearers, homes, lines
 
-    topology = load(file, checked=False)
+    topology = load(file, parse_overrides(settings), checked=False)
     heard_at, home = hearers(topology), homes(node_plans(topology), topology)
     return {
         line.channel: f"{line.speaker} to {', '.join(line.hearers)}"
@@ -208,7 +213,7 @@ def _info(arguments: argparse.Namespace) -> int:
     from zgrid.watch_view import columns, message_line
 
     name = arguments.channel if arguments.channel.endswith("/") else arguments.channel + "/"
-    derived = _derived(arguments.file)
+    derived = _derived(arguments.file, arguments.set)
     with tap(arguments.connect, {name, "batch/", "beat/"}) as listening:
         ear, listened_s = _hear(listening, arguments.seconds)
         one = ear.channels.get(name)

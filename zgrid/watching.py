@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from statistics import median, pstdev
@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from zgrid.encoding import decode
 from zgrid.errors import BrokerError, MessageError
-from zgrid.messages import KIND, Batch, Beat, Envelope, Stop
+from zgrid.messages import KIND, Batch, Beat, Counts, Envelope, Stop
 from zgrid.messaging import Address, CurveKeys, Heard, Tap
 from zgrid.runfile import living
 
 SILENT_S = 1.5
 _INTERVALS = 10_000
+_BEATS = 5
 
 
 def find(connect: str | None) -> Address:
@@ -173,20 +174,24 @@ class NodeFigures:
         self.incarnation = 0
         self.beat = Beat((), 0, (), (), ())
         self.rates: dict[str, Rate] = {}
-        """By kind of channel, between the last two beats."""
+        """By kind of channel, over the last second or so, by the node's own clock."""
+        self._sent: deque[tuple[int, Counts]] = deque(maxlen=_BEATS)
 
     def add(self, message: Message, beat: Beat) -> None:
         """Take one more beat."""
         envelope = message.envelope
-        seconds = (message.received_ns - self.last_ns) * 1e-9
-        if seconds > 0.0 and envelope.incarnation == self.incarnation:
-            before = {kind: (count, size) for kind, count, size in self.beat.sent}
-            for kind, count, size in beat.sent:
-                earlier, smaller = before.get(kind, (0, 0))
-                self.rates[kind] = Rate((count - earlier) / seconds, (size - smaller) / seconds)
-        elif envelope.incarnation != self.incarnation:
+        if envelope.incarnation != self.incarnation:
             self.first_ns, self.rates = message.received_ns, {}
+            self._sent.clear()
+        self._sent.append((envelope.sent_ns, beat.sent))
         self.last_ns, self.incarnation, self.beat = message.received_ns, envelope.incarnation, beat
+        began_ns, before = self._sent[0]
+        seconds = (envelope.sent_ns - began_ns) * 1e-9
+        if seconds > 0.0:
+            earlier = {kind: (count, size) for kind, count, size in before}
+            for kind, count, size in beat.sent:
+                fewer, smaller = earlier.get(kind, (0, 0))
+                self.rates[kind] = Rate((count - fewer) / seconds, (size - smaller) / seconds)
 
     @property
     def rate(self) -> Rate:
