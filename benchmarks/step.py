@@ -17,7 +17,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.lockstep import MODES, STUB, measure_bare, measure_env
+from benchmarks.bare import measure_bare
+from benchmarks.lockstep import MODES, measure_env
+from benchmarks.stub import STUB
 from zgrid.environment import NetworkedGridEnv
 from zgrid.topology import load
 from zgrid.topology.generated import generate

@@ -11,6 +11,8 @@ from zgrid.networks.couple import CoupledNetwork
 from zgrid.powerflow import PowerFlow, Solution
 from zgrid.powerflow.fast import FastPowerFlow
 
+STUB = {"power_flow.kind": "benchmarks.stub:FlatPowerFlow"}
+
 
 class FlatPowerFlow(PowerFlow):
     """The same flat solution each time: 1 pu, no load."""

@@ -5,23 +5,59 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nodes.common import parser, run, topology_of
+from zgrid.errors import Finding, TopologyError
 from zgrid.lifeline import read_topology_line, watch_parent
-from zgrid.messaging import Address, is_port, run_proxy
+from zgrid.messaging import Address, is_port, run_checking_proxy, run_proxy
+
+if TYPE_CHECKING:
+    from zgrid.topology import Source, Topology
 
 
 def _main(arguments: argparse.Namespace) -> None:
     if arguments.file == "-":
-        broker = json.loads(read_topology_line())[
-            "broker"
-        ]  # checked by the parent; the rest is not the proxy's concern
+        raw = json.loads(read_topology_line())
+        broker = raw["broker"]  # checked by the parent; without keys the rest is not the proxy's concern
         watch_parent()
-        run_proxy(broker["host"], arguments.ports or broker["ports"], _tell_parent)
+        ports = arguments.ports or broker["ports"]
+        if broker["keys"] is None:
+            run_proxy(broker["host"], ports, _tell_parent)
+        else:
+            _run_checking(raw, ports, _tell_parent)
     else:
-        config = topology_of(arguments).broker
-        run_proxy(config.host, arguments.ports or config.ports, _tell_person)
+        topology = topology_of(arguments)
+        ports = arguments.ports or topology.broker.ports
+        if topology.broker.keys is None:
+            _refuse_to_be_open(topology)
+            run_proxy(topology.broker.host, ports, _tell_person)
+        else:
+            _run_checking(topology, ports, _tell_person)
+
+
+def _run_checking(source: Source, ports: tuple[int, int] | None, tell: Callable[[Address], None]) -> None:
+    """Run the proxy that knows who may say and hear what."""
+    from zgrid.topology import load
+    from zgrid.topology.traffic import rights
+
+    topology = load(source, checked=False)
+    assert topology.broker.keys is not None
+    run_checking_proxy(topology.broker.host, ports, tell, Path(topology.broker.keys), rights(topology))
+
+
+def _refuse_to_be_open(topology: Topology) -> None:
+    """No address that others reach, without keys.
+
+    Raises:
+        TopologyError: it is one.
+    """
+    from zgrid.topology import may_bind, open_bind
+
+    if not may_bind(topology.broker):
+        raise TopologyError(topology.name, [Finding("broker.host", open_bind(topology.broker.host))])
 
 
 def _tell_parent(address: Address) -> None:

@@ -34,6 +34,7 @@ def parser(kind: str, what: str, example: str, *, checks: bool) -> argparse.Argu
     )
     made.add_argument("file", metavar="FILE", help="topology file, the same for all nodes; - : from a parent process")
     made.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key; repeatable")
+    made.add_argument("--keys", metavar="FOLDER", help="folder of keys (zgrid keys); default: broker.keys of FILE")
     made.set_defaults(checks=checks)
     made.add_argument("--verbose", action="store_true", help="log what happens")
     return made
@@ -58,7 +59,10 @@ def topology_of(arguments: argparse.Namespace) -> Topology:
         raw: dict[str, Any] = json.loads(read_topology_line())
         watch_parent()
         return load(raw, checked=False)
-    return load(arguments.file, parse_overrides(arguments.set), checked=arguments.checks)
+    overrides = parse_overrides(arguments.set)
+    if arguments.keys is not None:
+        overrides["broker.keys"] = os.path.abspath(arguments.keys)
+    return load(arguments.file, overrides, checked=arguments.checks)
 
 
 def address_of(arguments: argparse.Namespace, topology: Topology) -> Address:

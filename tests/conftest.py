@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +60,10 @@ def descendants(pid: int) -> set[int]:
     """All live processes below one, zombies not counted."""
     found: set[int] = set()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            if is_alive(child):
-                found |= {child} | descendants(child)
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            for child in map(int, task.read_text().split()):
+                if is_alive(child):
+                    found |= {child} | descendants(child)
     return found
 
 

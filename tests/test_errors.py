@@ -17,13 +17,16 @@ from zgrid.errors import (
     CheckpointError,
     Finding,
     ForesightError,
+    KeyFileError,
     LostMessageError,
     MessageError,
     MissingExtraError,
     NetworkError,
     NodeDiedError,
+    NodeSilentError,
     ProfileError,
     RecordingError,
+    RefusedError,
     StartTimeout,
     StepTimeout,
     TopologyError,
@@ -43,11 +46,14 @@ EXAMPLES = [
     MessageError("version: 2, expected 1"),
     RecordingError("run.zrec is no recording of zgrid"),
     BrokerError("the broker is closed"),
+    RefusedError("mg_1", "90b1d5c2a1f0e3d4", "127.0.0.1:1,2", "the proxy refuses this key", "it was revoked"),
+    KeyFileError("keys: mg_1 has a key already"),
     LostMessageError("mg_1", "report/mg_1/", 4, 6),
     StartTimeout({"mg_1.dg_1": "it never answered the roll call"}, 60.0),
     StepTimeout(7, "state", ["mg_1.dg_1", "mg_2.pv_1"], 30.04),
     AgentError("mg_1.dg_1", 3, "ValueError: no", "Traceback (most recent call last): ..."),
     NodeDiedError("mg_1.dg_1", -9, "last words"),
+    NodeSilentError("pool_1", ["mg_1.dg_1", "mg_1"], "nothing was heard of it for 1.5 s", "last words"),
 ]
 
 
@@ -126,3 +132,28 @@ def test_an_agent_error_carries_the_remote_traceback() -> None:
 )
 def test_a_dead_node_says_how_it_died_and_what_it_said_last(exit_code: int, lines: str, text: str) -> None:
     assert str(NodeDiedError("env", exit_code, lines)) == text
+
+
+@pytest.mark.parametrize(
+    ("agents", "lines", "text"),
+    [
+        (["mg_1"], "", "node mg_1: it hangs"),
+        ([], "", "node mg_1: it hangs"),
+        (["mg_1.dg_1", "mg_1"], "", "node mg_1 (agents mg_1.dg_1, mg_1): it hangs"),
+        (["mg_1"], "bye", "node mg_1: it hangs; its last lines:\nbye"),
+    ],
+)
+def test_a_silent_node_says_whom_it_hosts_and_why_it_is_taken_for_failed(
+    agents: list[str], lines: str, text: str
+) -> None:
+    error = NodeSilentError("mg_1", agents, "it hangs", lines)
+    assert str(error) == text
+    assert (error.node, error.agents, error.cause, error.last_lines) == ("mg_1", tuple(agents), "it hangs", lines)
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "who"), [("90b1d5c2a1f0e3d4", "mg_1 (key 90b1d5c2a1f0e3d4)"), ("", "a node without keys")]
+)
+def test_a_refusal_says_who_where_why_and_what_to_do(fingerprint: str, who: str) -> None:
+    error = RefusedError("mg_1", fingerprint, "127.0.0.1:1,2", "no key", "the folder is not named")
+    assert str(error) == f"{who} cannot connect to the proxy at 127.0.0.1:1,2: no key; likely the folder is not named"

@@ -26,6 +26,7 @@ from zgrid.encoding import decode, encode
 from zgrid.errors import AgentError, BrokerError, NodeDiedError, StartTimeout, StepTimeout, TopologyError
 from zgrid.messages import DeviceState, Envelope, channel
 from zgrid.messaging import Address, InMemoryBroker
+from zgrid.messaging.address import END
 from zgrid.session import Session
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
@@ -264,7 +265,7 @@ def intruder(env: zgrid.NetworkedGridEnv) -> Iterator[tuple[zmq.Socket[bytes], z
     sub.connect(f"tcp://{address.host}:{address.subscribe_port}")
     sub.setsockopt_string(zmq.SUBSCRIBE, "intruder/")
     while not sub.poll(20):
-        pub.send_multipart([b"intruder/", b""])
+        pub.send(b"intruder/" + END)
     try:
         yield pub, sub
     finally:
@@ -284,21 +285,22 @@ def test_bad_messages_are_counted_and_the_next_step_is_right() -> None:
         with intruder(env) as (pub, sub):
             for frames in (
                 [to],
-                [to, b"garbage"],
-                [to, encode(state)[:-3]],
-                [to, encode(state), b"third"],
+                [to + END + b"garbage"],
+                [to + END + encode(state)[:-3]],
                 [to, encode(state)],
-                [to, encode(stranger._replace(sender="nobody"))],
-                [b"\xff\xfe", encode(state)],
-                [b"intruder/", b"last"],
+                [to + END + encode(state)],
+                [to + END + encode(stranger._replace(sender="nobody"))],
+                [b"\xff\xfe" + END + encode(state)],
+                [b"intruder/" + END + b"last"],
             ):
                 pub.send_multipart(frames)
-            while sub.recv_multipart()[1] != b"last":
+            while sub.recv() != b"intruder/" + END + b"last":
                 continue  # the proxy keeps order, so all that came before is through as well
         assert step(env)[1] == expected[1]
         refused = env.stats()["refused"]
-    # grid and env hear the channel, so each counts: three malformed frames and one that is cut short
-    assert refused["malformed"] == 2 * 4
+    # grid and env hear the channel, so each counts: a channel alone, garbage, one that is cut short, and both frames
+    # of a message that has two
+    assert refused["malformed"] == 2 * 5
     assert refused["other_run mg_1.pv_1"] == 2
     assert refused["stranger nobody"] == 2
 
@@ -307,7 +309,7 @@ def test_an_oversize_message_ends_its_sender_only() -> None:
     with closing(zmq_env()) as env:
         with intruder(env) as (pub, _):
             watcher = pub.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-            pub.send_multipart([b"state/mg_1.pv_1/", bytes(2 << 20)])
+            pub.send(b"state/mg_1.pv_1/" + END + bytes(2 << 20))
             assert watcher.poll(5000), "the sender of an oversize message was not disconnected"
         step(env)
 

@@ -106,7 +106,7 @@ class Run:
 
     def answered(self) -> bool:
         """Call the roll; whether the node has answered."""
-        self.say(RollCall(self.hash))
+        self.say(RollCall(self.hash, 0))
         delivery = self.broker.poll(0.1)
         return delivery is not None and isinstance(delivery.envelope.body, Ready)
 
@@ -122,7 +122,7 @@ def run() -> Iterator[Run]:
         address = session.start_proxy()
         session.start_agents(address)
         with closing(ZmqBroker(address, RUN)) as broker:
-            broker.subscribe(channel("ready", ENV))
+            broker.subscribe(channel("node", "mg_1.dg_1"))
             broker.prove(PATIENCE_S)
             run = Run(session, broker, content)
             assert wait_until(run.answered, PATIENCE_S), session.reason("mg_1.dg_1")

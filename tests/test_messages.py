@@ -73,7 +73,7 @@ EXAMPLES = {
     "stats_request": StatsRequest(),
     "stats": NodeStats("mg_1", (("setpoint", 3, 120),), (("stale", 1, 0),)),
     "beat": Beat(("mg_1",), 4711, (("setpoint", 3, 120),), (("state", 150, 900),), (("stale", 1, 0),)),
-    "resume": Resume("mg_1", 1, (ITEM,), True),
+    "resume": Resume("mg_1", 1, 3, (0.5,), (2, 4), (ITEM,), True),
     "resumed": Resumed("mg_1", 1),
     "resend": Resend(),
     "rearm": Rearm("mg_1.dg_1"),
@@ -103,6 +103,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "Counts": st.lists(st.tuples(st.text(), counts, counts), max_size=4).map(tuple),
     "FiniteArray": finite_arrays,
     "GappyArray": gappy_arrays,
+    "Steps": st.lists(counts, max_size=4).map(tuple),
     "Items": st.lists(st.builds(ITEM._replace, step=counts, sender=st.text()), max_size=3).map(tuple),
     "Sizes": st.just((0, 0, 0)),  # any array is long enough
 }
@@ -117,6 +118,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "Counts": (None, [1], [["a", 1]], [["a", 1, 2, 3]], [["a", -1, 0]], [["a", 1.0, 0]], [[1, 1, 0]], ["abc"]),
     "FiniteArray": (None, 1.0, [1.0], np.array([1.0, NAN]), np.array([INF]), np.array([NAN], dtype=np.float32)),
     "GappyArray": (None, 1.0, [1.0], [NAN], np.array([INF, NAN]), np.array([-INF])),
+    "Steps": (None, 1, "x", [-1], [1.0], [True], ["1"]),
     "Items": (
         None,
         1,

@@ -166,6 +166,18 @@ def test_inline_process_and_external_agents_mix_on_one_topology(tmp_path: Path) 
     assert mixed == expected
 
 
+@pytest.mark.parametrize("placement", ["grid", {"pool": 2}, {"pool": 1}], ids=str)
+def test_every_placement_gives_the_same_bytes(placement: Any) -> None:
+    """With consensus, so that what goes between nodes is of all kinds, and with some agents elsewhere."""
+    content = {**consensus(small_topology(3)), "policy": "random"}
+    content["grids"]["mg_1"]["devices"]["pv_1"]["run"] = "inline"
+    content["grids"]["mg_3"]["run"] = "inline"
+    expected, reference = play(content, 24, 8, "policy", centralized=True)
+    placed, arrays = play(content, 24, 8, "policy", **MODES["zmq"], placement=placement)
+    assert_equal(reference, arrays)
+    assert placed == expected
+
+
 def test_messages_are_counted_by_kind() -> None:
     for mode in ("in_memory", "zmq"):
         with closing(zgrid.parallel_env(str(ROOT / "topologies" / "3mg.yaml"), **MODES[mode])) as env:
@@ -175,7 +187,7 @@ def test_messages_are_counted_by_kind() -> None:
                 env.step(dict.fromkeys(env.agents))
             stats = env.stats()
         sent = {kind: stats["messages"][kind] - before.get(kind, 0) for kind in stats["messages"]}
-        per_step = {kind: count for kind, count in sent.items() if kind not in ("control", "stats", "ready", "reset")}
+        per_step = {kind: count for kind, count in sent.items() if kind not in ("control", "node", "reset")}
         assert per_step == {"action": 30, "setpoint": 90, "state": 90, "network": 30, "report": 30}, mode
         assert stats["refused"] == {}
         assert (stats["bytes"].get("state", 0) > 0) == (mode == "zmq")

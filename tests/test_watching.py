@@ -97,16 +97,16 @@ class TestEar:
 class TestRunFiles:
     def test_the_newest_run_that_lives_is_found(self) -> None:
         assert runfile.living() == []
-        one, two = RunFile.write("127.0.0.1:1,2", "small"), RunFile.write("127.0.0.1:3,4", "small")
+        one, two = RunFile.write("127.0.0.1:1,2", "small"), RunFile.write("127.0.0.1:3,4", "small", "folder")
         assert one is not None
         assert two is not None
         assert runfile.living() == [two, one]
-        assert find(None) == Address("127.0.0.1", 3, 4)
-        assert find("127.0.0.1:5,6") == Address("127.0.0.1", 5, 6)
+        assert find(None) == (Address("127.0.0.1", 3, 4), "folder")
+        assert find("127.0.0.1:5,6") == (Address("127.0.0.1", 5, 6), None)
         assert two.path.stat().st_mode & 0o777 == 0o600
         two.remove()
         two.remove()
-        assert find(None) == Address("127.0.0.1", 1, 2)
+        assert find(None) == find("127.0.0.1:1,2") == (Address("127.0.0.1", 1, 2), None)
 
     def test_what_a_killed_run_left_is_removed(self) -> None:
         left = RunFile.write("127.0.0.1:1,2", "small")
@@ -333,6 +333,27 @@ def test_where_nothing_goes_on_that_is_told(zgrid_command: Callable[..., Result]
         assert (code, out) == (1, "")
         assert f"nothing heard at {address} within 0.2 s; is a run going on?" in err
     assert zgrid_command("node", "list", "--connect", "nowhere")[0] == 1
+
+
+def test_a_run_with_keys_is_watched_by_who_has_a_key(zgrid_command: Callable[..., Result], tmp_path: Path) -> None:
+    content = small_topology() | {"broker": {"keys": str(tmp_path / "keys")}}
+    file = tmp_path / "keys.yaml"
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert zgrid_command("keys", "create", str(file), "--dir", str(tmp_path / "keys"))[0] == 0
+    run = Run(content)
+    try:
+        code, out, _ = zgrid_command("topic", "echo", "report/mg_1/", "--count", "1")
+        assert code == 0
+        assert "report of mg_1" in out
+        (runfile.living()[0]).remove()
+        code, _, err = zgrid_command("topic", "list", "--connect", str(run.address), "--for", "10")
+        assert code == 1
+        assert "this node has none" in err
+        code, out, _ = zgrid_command("node", "list", "--connect", str(run.address), "--keys", str(tmp_path / "keys"))
+        assert code == 0
+        assert "mg_1.ess_1" in out
+    finally:
+        run.close()
 
 
 def test_a_frozen_recorder_slows_nobody_and_changes_nothing(tmp_path: Path) -> None:

@@ -1,49 +1,86 @@
-"""Chronicle: what agents have heard in this episode who may fail and go on, so that their successors know it.
+"""Chronicle: what those have heard who may fail and go on, so that their successors know it.
 
-An agent is a function of what it hears. So one that is built anew and hears all of it again is the same to the bit.
+An agent is a function of what it hears. So one that is built anew and hears all of it again is the same to the bit. A
+device says its whole state in every step, so it needs no more than what it has heard since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeAlias
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
 
 from zgrid.agents import DeviceAgent, GridAgent
 from zgrid.host import Host
-from zgrid.messages import KIND, Envelope, Item, Reset
+from zgrid.messages import KIND, DeviceState, Envelope, Floats, Item, Reset, Steps, channel
 from zgrid.post import Post
 from zgrid.topology import Topology
 from zgrid.topology.traffic import lines
 
 Agent: TypeAlias = GridAgent | DeviceAgent
 
+_FOR_EVER = 2**62
+
+
+class Memory(NamedTuple):
+    """What a successor has to know: the state a device had after step ``at``, the steps in which it fell back (first,
+    first after, ...), and what it has heard.
+    """
+
+    at: int
+    state: Floats
+    fallen: Steps
+    history: tuple[Item, ...]
+
+    def is_fallen(self, step: int) -> bool:
+        """Whether it falls back in a step."""
+        edges = (*self.fallen, _FOR_EVER)
+        return any(first <= step < end for first, end in list(pairwise(edges))[::2])
+
 
 class Chronicle:
-    """The env's record, by agent. It costs memory for an episode's messages of those alone that do not simply fail."""
+    """The env's record, by agent. It costs memory for an episode's messages of those grids that do not simply fail."""
 
     def __init__(self, topology: Topology) -> None:
         self._history: dict[str, dict[tuple[str, int, int], Item]] = {
             agent: {} for agent, policy in topology.on_failure().items() if policy.kind != "fail"
         }
+        self._last: dict[str, tuple[int, Floats]] = {}
+        self._fallen: dict[str, list[int]] = {agent: [] for agent in self._history}
         self._of = {
             line.channel: (line.speaker, heard)
             for line in lines(topology)
             if (heard := tuple(agent for agent in line.hearers if agent in self._history))
         }
+        devices = {device.id for device in topology.device_specs}
+        self._states = {channel("state", agent): agent for agent in self._history if agent in devices}
 
     def attach(self, host: Host) -> None:
-        """Hear what they hear."""
-        host.tap(self._of, self._keep)
+        """Hear what they hear, and what devices say of their state."""
+        host.tap({**self._of, **self._states}, self._keep)
 
-    def history(self, agent: str) -> tuple[Item, ...]:
-        """What the agent has heard in this episode, in order."""
-        return tuple(self._history[agent].values())
+    def memory(self, agent: str) -> Memory:
+        """What the agent's successor has to know."""
+        at, state = self._last.get(agent, (0, ()))
+        return Memory(at, state, tuple(self._fallen[agent]), tuple(self._history[agent].values()))
+
+    def fall(self, agent: str, step: int) -> None:
+        """From this step on the agent falls back."""
+        if len(self._fallen[agent]) % 2 == 0:
+            self._fallen[agent].append(step)
+
+    def rise(self, agent: str, step: int) -> None:
+        """From this step on it does so no longer."""
+        if len(self._fallen[agent]) % 2 == 1:
+            self._fallen[agent].append(step)
 
     def _keep(self, name: str, envelope: Envelope) -> None:
-        speaker, agents = self._of[name]
-        if envelope.sender != speaker:
-            return
         sender, _, incarnation, _, step, round, _, body = envelope
+        if isinstance(body, DeviceState) and self._states.get(name) == sender:
+            self._last[sender] = (step, body.state)
+            self._history[sender].clear()
+        speaker, agents = self._of.get(name, (sender, ()))
+        if sender != speaker:
+            return
         item = Item(name, KIND[type(body)], sender, incarnation, step, round, body)
         for agent in agents:
             history = self._history[agent]
@@ -52,17 +89,19 @@ class Chronicle:
             history.setdefault((name, step, round), item)
 
 
-def recall(agent: Agent, history: Iterable[Item], step: int, *, fall_back: bool = False) -> list[Post]:
-    """Let a new agent hear a history; what it says of ``step``, which is still open. With ``fall_back`` it falls back
-    as that begins.
-    """
+def recall(agent: Agent, memory: Memory, step: int) -> list[Post]:
+    """Let a new agent know what its predecessor did; what it says of ``step``, which is still open."""
+    if isinstance(agent, DeviceAgent) and memory.at:
+        agent.restore(memory.at, memory.state)
     posts: list[Post] = []
-    fallen = False
-    for _, _, sender, incarnation, at, round, body in history:
-        if fall_back and not fallen and at >= step:
-            agent.fall_back()
-            fallen = True
+    for _, _, sender, incarnation, at, round, body in memory.history:
+        _fall_back(agent, memory.is_fallen(at))
         posts += agent.receive(Envelope(sender, "", incarnation, 0, at, round, 0, body))
-    if fall_back and not fallen:
-        agent.fall_back()
+    _fall_back(agent, memory.is_fallen(step))
     return [post for post in posts if post.step == step]
+
+
+def _fall_back(agent: Agent, fallen: bool) -> None:
+    """Let it fall back or rise, unless it has."""
+    if agent.fallen != fallen:
+        agent.fall_back(fallen)

@@ -1,4 +1,4 @@
-"""The command line: ``zgrid run|evaluate|topic|record|...``; ``launch.py`` is ``zgrid run``."""
+"""The command line: ``zgrid run|evaluate|validate|topic|record|keys|...``; ``launch.py`` is ``zgrid run``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zgrid.cli_evaluate import add_evaluate, evaluate
+from zgrid.cli_keys import add_keys, keys
 from zgrid.cli_record import add_record, record, replay
 from zgrid.cli_watch import add_watch, watch
 from zgrid.command import (
@@ -60,10 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     _add_generate(commands)
     _add_export(commands)
+    add_keys(commands)
     arguments = parser.parse_args(argv)
     command = {
         "run": run, "evaluate": evaluate, "validate": _validate, "schema": _schema, "generate": _generate,
         "export": _export, "topic": watch, "node": watch, "top": watch, "record": record, "replay": replay,
+        "keys": keys,
     }[arguments.command]  # fmt: skip
     return command(arguments)
 

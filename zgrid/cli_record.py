@@ -71,7 +71,7 @@ def record(arguments: argparse.Namespace) -> int:
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    with _sigterm_is_ctrl_c(), tap(arguments.connect) as listening:
+    with _sigterm_is_ctrl_c(), tap(arguments.connect, arguments.keys) as listening:
         ear = Ear()
         try:
             writer = Writer(arguments.file)
@@ -166,11 +166,20 @@ def _summary(file: Path) -> int:
     if reader.torn or ear.malformed:
         print(f"ignored: {reader.torn} bytes of a torn record at the end, {ear.malformed} malformed messages")
     nodes = [(node.name, agents_text(node.beat.agents)) for _, node in sorted(ear.nodes.items())]
-    for line in columns([("node", "agents"), *nodes]):
+    for line in columns([("node", "agents"), *nodes]) if nodes else ():
         print(line)
+    unplaced = _speakers(ear) - {agent for node in ear.nodes.values() for agent in node.beat.agents}
+    if unplaced:
+        print(f"of nodes without a heartbeat here: {', '.join(sorted(unplaced))}")
     for line in columns([("kind", "channels", "messages", "bytes"), *_kind_rows(ear)], right=(1, 2, 3)):
         print(line)
     return OK
+
+
+def _speakers(ear: Ear) -> set[str]:
+    """The agents that have spoken, and env."""
+    steps = (one for one in ear.channels.values() if one.kind not in ("probe", "beat"))
+    return {speaker for one in steps for speaker in one.speakers if not speaker.startswith("node:")}
 
 
 def _kind_rows(ear: Ear) -> Iterator[tuple[str, str, str, str]]:

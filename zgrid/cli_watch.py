@@ -93,7 +93,7 @@ def _list(arguments: argparse.Namespace) -> int:
     from zgrid.watch_view import columns
 
     derived = _derived(arguments.file, arguments.set)
-    with tap(arguments.connect) as listening:
+    with tap(arguments.connect, arguments.keys) as listening:
         ear, listened_s = _hear(listening, arguments.seconds)
         if not ear.frames:
             return nothing_heard(listening.address, arguments.seconds)
@@ -161,7 +161,7 @@ def _echo(arguments: argparse.Namespace) -> int:
 
     prefix, shown, show = arguments.channel, 0, message_json if arguments.json else message_line
     began, ear, told = time.monotonic(), Ear(), False
-    with tap(arguments.connect, {prefix, "batch/", "beat/"}) as listening:
+    with tap(arguments.connect, arguments.keys, {prefix, "batch/", "beat/"}) as listening:
         for heard in listening.listen():
             if not shown and not told and time.monotonic() - began > PATIENCE_S:
                 code = _not_on(prefix, ear, listening, PATIENCE_S)
@@ -191,7 +191,7 @@ def _not_on(name: str, ear: Ear, listening: Tap, listened_s: float) -> int:
 
 def _hz(arguments: argparse.Namespace) -> int:
     prefix = arguments.channel
-    with tap(arguments.connect, {prefix, "batch/", "beat/"}) as listening:
+    with tap(arguments.connect, arguments.keys, {prefix, "batch/", "beat/"}) as listening:
         ear, listened_s = _hear(listening, arguments.seconds)
         found = [one for name, one in sorted(ear.channels.items()) if name.startswith(prefix)]
         if not found:
@@ -214,7 +214,7 @@ def _info(arguments: argparse.Namespace) -> int:
 
     name = arguments.channel if arguments.channel.endswith("/") else arguments.channel + "/"
     derived = _derived(arguments.file, arguments.set)
-    with tap(arguments.connect, {name, "batch/", "beat/"}) as listening:
+    with tap(arguments.connect, arguments.keys, {name, "batch/", "beat/"}) as listening:
         ear, listened_s = _hear(listening, arguments.seconds)
         one = ear.channels.get(name)
         if one is None:
@@ -236,7 +236,7 @@ def _info(arguments: argparse.Namespace) -> int:
 def _nodes(arguments: argparse.Namespace) -> int:
     from zgrid.watch_view import agents_text, columns, nodes_json
 
-    with tap(arguments.connect, _NODES) as listening:
+    with tap(arguments.connect, arguments.keys, _NODES) as listening:
         ear, _ = _hear(listening, arguments.seconds)
         if not ear.nodes:
             return nothing_heard(listening.address, arguments.seconds)
@@ -265,7 +265,7 @@ def _top(arguments: argparse.Namespace) -> int:
     patience = time.monotonic() + max(PATIENCE_S, arguments.seconds or 0.0)
     live = not once and not arguments.json and sys.stdout.isatty()
     ear, due = Ear(), time.monotonic() + _REFRESH_S
-    with tap(arguments.connect, _NODES) as listening, Top(live=live) as top:
+    with tap(arguments.connect, arguments.keys, _NODES) as listening, Top(live=live) as top:
 
         def show() -> None:
             now_ns = time.time_ns()

@@ -58,6 +58,7 @@ def add_connect(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--connect", metavar="HOST:PORT,PORT", help="the run's proxy (default: the newest run on this machine)"
     )
+    made.add_argument("--keys", metavar="FOLDER", help="folder with the key of a watcher (default: as that run has it)")
 
 
 def seconds(text: str) -> float:

@@ -174,6 +174,10 @@ def _is_tuple(value: Any) -> bool:
     return type(value) is tuple
 
 
+def _are_whole(value: Any) -> bool:
+    return type(value) is tuple and all(map(_is_whole, value))
+
+
 def _are_sizes(value: Any) -> bool:
     return type(value) is tuple and len(value) == 3 and all(map(_is_whole, value))
 
@@ -191,6 +195,7 @@ _CHECK_OF: dict[str, Callable[[Any], bool]] = {
     "GappyArray": _is_gappy_array,
     "Sizes": _are_sizes,
     "Items": _is_tuple,
+    "Steps": _are_whole,
 }
 
 

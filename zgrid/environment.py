@@ -15,8 +15,8 @@ from zgrid.agents.spec import DeviceSpec
 from zgrid.devices import device_class
 from zgrid.errors import ActionError, TopologyError
 from zgrid.execution import DirectExecution, Execution, MessageExecution, Outcome, new_run
-from zgrid.messages import DeviceState
-from zgrid.messaging import Address, InMemoryBroker, ZmqBroker
+from zgrid.messages import ENV, DeviceState
+from zgrid.messaging import Address, InMemoryBroker, ZmqBroker, credentials_of
 from zgrid.session import Session
 from zgrid.spaces import Space, action_codecs, box, pad, policy_findings, with_state
 from zgrid.topology import Source, Topology, load
@@ -298,15 +298,16 @@ def _build_execution(
     if topology.mode == "in_memory":
         return MessageExecution(topology, world, InMemoryBroker(), run=run, nodes={})
     nodes = node_plans(topology)
+    credentials = credentials_of(topology.broker.keys, ENV)
     tolerant = topology.broker.on_failure.kind == "restart"
     if connect is not None:
-        broker = ZmqBroker(connect, run, tolerant=tolerant)
+        broker = ZmqBroker(connect, run, credentials, tolerant=tolerant)
         return MessageExecution(topology, world, broker, run=run, nodes=nodes, on_ready=on_ready)
     session = Session(topology)
     try:
         address = session.start_proxy()
         session.start_agents(address)
-        broker = ZmqBroker(address, run, tolerant=tolerant)
+        broker = ZmqBroker(address, run, credentials, tolerant=tolerant)
         return MessageExecution(topology, world, broker, run=run, nodes=nodes, session=session, on_ready=on_ready)
     except BaseException:
         session.stop()

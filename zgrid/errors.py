@@ -12,6 +12,8 @@ ZgridError
 ├── MessageError (ValueError)           bytes that are no message
 ├── RecordingError (ValueError)         a recording that cannot be written, read or replayed
 ├── BrokerError (ConnectionError)       a broker that cannot be used (closed, forked, no address)
+├── RefusedError (ConnectionError)      a handshake that the proxy refuses: no key, or the wrong one
+├── KeyFileError (ValueError)           a key that is missing, taken, or open to others
 ├── LostMessageError (ConnectionError)  a gap in a sender's sequence
 ├── StartTimeout (TimeoutError)         an agent that did not come up
 ├── StepTimeout (TimeoutError)          a message of the step that did not come
@@ -92,6 +94,24 @@ class RecordingError(ZgridError, ValueError):
 
 class BrokerError(ZgridError, ConnectionError):
     """A broker that cannot be used."""
+
+
+class RefusedError(ZgridError, ConnectionError):
+    """A handshake that fails: ``node`` and ``fingerprint`` of its key (empty without one), ``address`` of the proxy,
+    ``cause``, and the ``remedy``."""
+
+    def __init__(self, node: str, fingerprint: str, address: str, cause: str, remedy: str) -> None:
+        self.node, self.fingerprint, self.address = node, fingerprint, address
+        self.cause, self.remedy = cause, remedy
+        who = f"{node} (key {fingerprint})" if fingerprint else "a node without keys"
+        super().__init__(f"{who} cannot connect to the proxy at {address}: {cause}; likely {remedy}")
+
+    def __reduce__(self) -> tuple[type[RefusedError], tuple[str, str, str, str, str]]:
+        return type(self), (self.node, self.fingerprint, self.address, self.cause, self.remedy)
+
+
+class KeyFileError(ZgridError, ValueError):
+    """A key that is missing, taken, unreadable, or whose secret others may read."""
 
 
 class LostMessageError(ZgridError, ConnectionError):

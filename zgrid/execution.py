@@ -13,7 +13,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from zgrid.agents import DeviceAgent, GridAgent
-from zgrid.errors import AgentError, LostMessageError, NodeDiedError, NodeSilentError, StartTimeout, StepTimeout
+from zgrid.errors import (
+    AgentError,
+    LostMessageError,
+    NodeDiedError,
+    NodeSilentError,
+    RefusedError,
+    StartTimeout,
+    StepTimeout,
+)
 from zgrid.gather import Gather
 from zgrid.guard import Guard
 from zgrid.host import Host
@@ -193,7 +201,7 @@ class MessageExecution(Execution):
 
     def start(self) -> None:
         patience_s = self._topology.broker.ready_timeout_s
-        self._host.broker.prove(patience_s)
+        self._guard.prove(patience_s)
         port, begin = self._port, time.monotonic()
         told: set[str] = set()
         while port.waiting:
@@ -326,7 +334,7 @@ class MessageExecution(Execution):
         self._host.flush()
         deadline = time.monotonic() + patience_s
         while port.stopping and time.monotonic() < deadline:
-            with suppress(AgentError, LostMessageError):  # the run is over, whatever is said on the way out
+            with suppress(AgentError, LostMessageError, RefusedError):  # the run is over, whatever is said on leaving
                 self._host.pump(_SLICE_S)
 
 

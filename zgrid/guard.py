@@ -26,6 +26,7 @@ EVERYBODY = "*"
 """Whom an event concerns that is not of one grid."""
 
 _CALL_S = 0.1
+_PROVE_S = 0.5
 _REJOIN_S = 5.0
 _PART = 20
 
@@ -54,6 +55,22 @@ class Guard:
         """Beat, and listen for the beats of others."""
         names = [_beat(node) for node in (*self._port.nodes, ENV)]
         self._pulse = self._host.broker.start_pulse(_beat(ENV), self._host.beat, names)
+
+    def prove(self, patience_s: float) -> None:
+        """Wait until this node hears itself through the proxy, and see meanwhile that all live.
+
+        Raises:
+            BrokerError: not in time.
+        """
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                self._host.broker.prove(min(_PROVE_S, patience_s))
+                return
+            except BrokerError:
+                self._supervise()
+                if time.monotonic() > deadline:
+                    raise
 
     def call(self, step: int) -> None:
         """Ask all nodes who is there."""
@@ -161,10 +178,12 @@ class Guard:
     def _rebuild(self, agent_id: str, step: int, *, fall_back: bool) -> None:
         """Act for an agent from here, as its next incarnation."""
         agent = make_agent(self._topology, agent_id)
+        if fall_back:
+            self._chronicle.fall(agent_id, step)
         for before in [one for one in self._host.receivers if one.id == agent_id]:
             self._host.remove(before)
         try:
-            posts = recall(agent, self._chronicle.history(agent_id), step, fall_back=fall_back)
+            posts = recall(agent, self._chronicle.memory(agent_id), step)
         except Exception as error:  # users' code, as wherever an agent acts
             cause = f"{type(error).__name__}: {error}"
             raise AgentError(agent_id, step, cause, traceback.format_exc()) from error
@@ -183,11 +202,12 @@ class Guard:
     def _resume(self, agent: str, step: int) -> None:
         """Have the node of an agent build it anew, from what it has heard."""
         self._succeed(agent)
-        parts = list(_parts(self._chronicle.history(agent)))
+        memory = self._chronicle.memory(agent)
+        parts = list(_parts(memory.history))
         to = channel("resume", self._home[agent])
-        for at, part in enumerate(parts):
-            body = Resume(agent, self._incarnation[agent], part, at == len(parts) - 1)
-            self._host.send(ENV, to, step, 0, body)
+        for part in parts:
+            head = (agent, self._incarnation[agent], memory.at, memory.state, memory.fallen)
+            self._host.send(ENV, to, step, 0, Resume(*head, part, part is parts[-1]))
 
     def boundary(self, step: int) -> None:
         """A step is about to begin: take back those who have returned."""
@@ -203,6 +223,7 @@ class Guard:
         """The agents of a node that is back act again, instead of those here."""
         agents = [agent for agent in self.stand_ins if self._home[agent] == node]
         for agent in agents:
+            self._chronicle.rise(agent, step)
             self._resume(agent, step)
         wanted = {(agent, self._incarnation[agent]) for agent in agents}
         deadline = time.monotonic() + _REJOIN_S
@@ -211,7 +232,13 @@ class Guard:
         for agent in (agent for agent, incarnation in wanted if (agent, incarnation) in self._port.resumed):
             self._host.remove(self.stand_ins.pop(agent))
             self._tell(agent, "rejoined")
+        for agent in self._still_here(agents):
+            self._chronicle.fall(agent, step)
         self._welcome(node)
+
+    def _still_here(self, agents: Sequence[str]) -> list[str]:
+        """Those who were to take over again, and did not answer."""
+        return [agent for agent in agents if agent in self.stand_ins]
 
     # ---- the proxy -------------------------------------------------------------------------------------------------
 
@@ -237,14 +264,7 @@ class Guard:
         begin = time.monotonic()
         logger.warning("the proxy at %s is gone; waiting until it is back", host.broker.address)
         port.begin_epoch()
-        while True:
-            try:
-                host.broker.prove(1.0)
-                break
-            except BrokerError:
-                self._supervise()
-                if time.monotonic() - begin > self._topology.broker.ready_timeout_s:
-                    raise
+        self.prove(self._topology.broker.ready_timeout_s)
         self._lost = pulse.lost
         host.broker.forget()
         while missing := [node for node in port.waiting if node not in self._away]:

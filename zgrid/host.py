@@ -75,7 +75,7 @@ class Host:
         self._sequence: dict[tuple[str, str], int] = {}
         self._messages: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
-        self._frames = 0
+        self._batches: Counter[str] = Counter()
         self._beats = 0
         self._here: deque[tuple[str, Envelope]] = deque()
         self._out: list[Item] = []
@@ -185,22 +185,30 @@ class Host:
             self._publish_item(items[0])
             return
         assert self._bus is not None
+        to = channel("batch", node, self._bus.name)
         try:
-            self._publish(self._node, channel("batch", node, self._bus.name), items[-1].step, 0, Batch(tuple(items)))
-        except MessageError:  # too much for one frame
+            self._publish(self._node, to, items[-1].step, 0, Batch(tuple(items)))
+        except MessageError:  # too much for one frame, or one of them cannot be said at all
             half = len(items) // 2
             self._publish_batch(node, items[:half])
             self._publish_batch(node, items[half:])
+        else:
+            self._batches[to] += 1
 
     def _publish_item(self, item: Item) -> None:
-        self._publish(item.sender, item.channel, item.step, item.round, item.body)
+        """Publish one; what an agent says that cannot be encoded is a failure of the agent."""
+        try:
+            self._publish(item.sender, item.channel, item.step, item.round, item.body)
+        except MessageError as error:
+            if item.sender in (ENV, self._node):
+                raise
+            self.tell_failure(item.sender, item.step, error)
 
     def _publish(self, sender: str, to: str, step: int, round: int, body: Body) -> None:
         key = (sender, to)
         sequence = self._sequence.get(key, 0)
         size = self.broker.publish(to, self._envelope(sender, step, round, body, sequence))
         self._sequence[key] = sequence + 1
-        self._frames += 1
         if size:
             self._bytes[to] += size
 
@@ -229,12 +237,12 @@ class Host:
         if self._here:
             self._deliver(*self._here.popleft())
             return True
-        if self._out:
+        while self._out:
             self.flush()
         try:
             delivery = self.broker.poll(timeout_s)
         except LostMessageError as error:
-            if error.channel in self._origins or self._is_heard(error.sender, error.channel):
+            if self._is_batch(error.channel, error.sender) or self._is_heard(error.sender, error.channel):
                 raise
             count_refusal(self.broker.refused, "stranger", error.sender)
             return True
@@ -252,7 +260,10 @@ class Host:
 
     def _unpack(self, name: str, envelope: Envelope, batch: Batch) -> None:
         """Put what is in a batch in line, as if it had been said alone."""
-        origin = self._origins.get(name)
+        if not self._is_batch(name, envelope.sender):
+            count_refusal(self.broker.refused, "stranger", envelope.sender)
+            return
+        origin = self._origins[name]
         assert self._bus is not None
         homes = self._bus.homes
         for to, _, sender, incarnation, step, round, body in batch.items:
@@ -261,6 +272,10 @@ class Host:
             elif self.broker.admits(sender, incarnation):
                 said = Envelope(sender, envelope.run, incarnation, 0, step, round, envelope.sent_ns, body)
                 self._here.append((to, said))
+
+    def _is_batch(self, name: str, sender: str) -> bool:
+        """Whether a channel is for batches of the node whose steward speaks."""
+        return name in self._origins and sender == steward_of(self._origins[name])
 
     def _deliver(self, name: str, envelope: Envelope) -> None:
         if name in self._taps:
@@ -312,8 +327,8 @@ class Host:
     # ---- figures ---------------------------------------------------------------------------------------------------
 
     def sent(self) -> Counter[str]:
-        """Messages sent so far, by the kind of their channel."""
-        return _by_kind(self._messages)
+        """Messages sent so far, by the kind of their channel; ``batch`` counts the frames that held several."""
+        return _by_kind(self._messages) + _by_kind(self._batches)
 
     def sent_bytes(self) -> Counter[str]:
         """Bytes published so far, by the kind of their channel; nothing where the broker does not encode."""

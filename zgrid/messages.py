@@ -25,6 +25,7 @@ FiniteArray: TypeAlias = NDArray[Any]
 GappyArray: TypeAlias = NDArray[Any]
 Sizes: TypeAlias = tuple[int, int, int]
 Items: TypeAlias = "tuple[Item, ...]"
+Steps: TypeAlias = tuple[int, ...]
 
 
 class Probe(NamedTuple):
@@ -185,12 +186,17 @@ class Beat(NamedTuple):
 class Resume(NamedTuple):
     """env to a node, at a step boundary or for the open step: build this agent anew, as this incarnation.
 
-    ``history`` is what it heard in this episode, in order; a long one comes in several parts, of which one is the
-    ``last``. What the agent says of the open step in answer to it is sent, the rest was said before.
+    A device had ``state`` after step ``at``. ``history`` is what the agent has heard in this episode, a device only
+    since then, in order; a long one comes in several parts, of which one is the ``last``. ``fallen`` are the steps in
+    which it was replaced and fell back: first, first after, and so on. What the agent says of the open step in answer
+    to it is sent, the rest was said before.
     """
 
     agent: str
     incarnation: int
+    at: int
+    state: Floats
+    fallen: Steps
     history: Items
     last: bool
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from zgrid.agents import DeviceAgent, GridAgent
-from zgrid.chronicle import Agent, recall
+from zgrid.chronicle import Agent, Memory, recall
 from zgrid.errors import LostMessageError, UnknownNameError
 from zgrid.host import Bus, Host, steward_of
 from zgrid.messages import (
@@ -28,7 +28,7 @@ from zgrid.messages import (
     Stopped,
     channel,
 )
-from zgrid.messaging import Address, Pulse, ZmqBroker
+from zgrid.messaging import Address, Pulse, ZmqBroker, credentials_of
 from zgrid.post import Post
 from zgrid.topology import Topology
 from zgrid.topology.nodes import node_plans
@@ -122,7 +122,12 @@ class Steward:
         known = {(item.channel, item.step, item.round) for item in history}
         heard = [(to, e) for to, e in host.resume(body.agent) if (to, e.step, e.round) not in known]
         later = tuple(Item(to, "", e.sender, e.incarnation, e.step, e.round, e.body) for to, e in heard)
-        for to, at, round, said in recall(agent, history + later, step):
+        try:
+            posts = recall(agent, Memory(body.at, body.state, body.fallen, history + later), step)
+        except Exception as error:  # noqa: BLE001 - users' code, as wherever an agent acts
+            host.tell_failure(body.agent, step, error)
+            return
+        for to, at, round, said in posts:
             host.send(body.agent, to, at, round, said)
         yield self._answer(step, Resumed(body.agent, body.incarnation))
 
@@ -210,7 +215,8 @@ def serve(topology: Topology, name: str, address: Address) -> None:
 
     Raises:
         UnknownNameError: a node that the topology does not have.
-        BrokerError: no proxy answers at the address.
+        BrokerError: no proxy answers at the address. RefusedError: it refuses this node's key.
+        KeyFileError: the topology has keys, and this node's is not here.
         LostMessageError: a message was lost on the way here.
     """
     plans = node_plans(topology)
@@ -224,12 +230,13 @@ def _serve_run(topology: Topology, name: str, agent_ids: Sequence[str], address:
     """Host a node's agents for one run; whether that was ended by a Stop."""
     bus = make_bus(topology, name)
     agents = make_agents(topology, agent_ids)
-    broker = ZmqBroker(address, tolerant=topology.broker.on_failure.kind == "restart")
+    tolerant = topology.broker.on_failure.kind == "restart"
+    broker = ZmqBroker(address, credentials=credentials_of(topology.broker.keys, name), tolerant=tolerant)
     host = Host(broker, "", time.time_ns() // 1_000_000, bus)
     steward = Steward(name, agents, topology.hash(agent_ids[-1]), lambda agent: make_agent(topology, agent))
     steward.host, steward.patience_s = host, topology.broker.ready_timeout_s
     watchdog = Watchdog(topology, steward.agents, bus.homes)
-    if topology.broker.on_failure.kind == "restart":
+    if tolerant:
         host.remember()
     try:
         for receiver in (*agents, steward):
@@ -253,10 +260,10 @@ def _serve_run(topology: Topology, name: str, agent_ids: Sequence[str], address:
 
 
 def correspondents(topology: Topology, bus: Bus) -> frozenset[str]:
-    """The nodes that may have several things to say to this one in one phase."""
-    spoken: Counter[str] = Counter()
-    for line in lines(topology):
-        hears = bus.name in bus.hearers[line.channel]
-        if hears and bus.homes[line.speaker] != bus.name:
-            spoken[bus.homes[line.speaker]] += 1
-    return frozenset(node for node, count in spoken.items() if count > 1)
+    """The nodes that say something to this one, and so may say several things at once; also the env, where it may act
+    for one of their agents.
+    """
+    speakers = {line.speaker for line in lines(topology) if bus.name in bus.hearers[line.channel]}
+    policies = topology.on_failure()
+    replaced = {ENV for speaker in speakers - {ENV} if policies[speaker].kind == "fallback"}
+    return frozenset(({bus.homes[speaker] for speaker in speakers} | replaced) - {bus.name})

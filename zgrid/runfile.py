@@ -20,15 +20,17 @@ class RunFile(NamedTuple):
     address: str
     """``HOST:PORT,PORT`` of its proxy."""
     topology: str
+    keys: str | None
+    """Its folder of keys."""
     started: float
     """Seconds since 1970."""
 
     @classmethod
-    def write(cls, address: str, topology: str) -> Self | None:
+    def write(cls, address: str, topology: str, keys: str | None = None) -> Self | None:
         """Tell of a run of this process; None where the folder is not ours to write: a run goes on without."""
         pid, started = os.getpid(), time.time()
         path = folder() / f"{pid}-{address.rpartition(',')[2]}.json"
-        content = {"pid": pid, "address": address, "topology": topology, "started": started}
+        content = {"pid": pid, "address": address, "topology": topology, "keys": keys, "started": started}
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             if not _is_ours(path.parent):
@@ -38,7 +40,7 @@ class RunFile(NamedTuple):
                 json.dump(content, file)
         except OSError:
             return None
-        return cls(path, pid, address, topology, started)
+        return cls(path, pid, address, topology, keys, started)
 
     def remove(self) -> None:
         """The run is over; again is harmless."""
@@ -68,7 +70,11 @@ def _readable() -> Iterator[RunFile]:
     for path in folder().glob("*.json"):
         try:
             raw = json.loads(path.read_text())
-            yield RunFile(path, int(raw["pid"]), str(raw["address"]), str(raw["topology"]), float(raw["started"]))
+            keys = raw["keys"]
+            yield RunFile(
+                path, int(raw["pid"]), str(raw["address"]), str(raw["topology"]),
+                str(keys) if keys is not None else None, float(raw["started"]),
+            )  # fmt: skip
         except (OSError, ValueError, TypeError, KeyError):
             continue  # being written or removed at this moment, or not of ours
 

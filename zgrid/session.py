@@ -90,7 +90,7 @@ class Session:
             process.popen.wait()
             raise BrokerError(f"the ZeroMQ proxy did not come up:\n{process.tail()}")
         self.address = address = Address.parse(json.loads(line)["address"])
-        self._runfile = RunFile.write(str(address), self.topology.name)
+        self._runfile = RunFile.write(str(address), self.topology.name, self.topology.broker.keys)
         return address
 
     def start_agents(self, address: Address) -> None:
@@ -186,7 +186,8 @@ class Session:
         if process is None:
             host = self.plans[name].host
             where = f"external, on {host}" if host is not None else "external"
-            return f"{where}, and it never answered; start it with\n" + " " * 6 + self.command(name)
+            told = f"{where}, and it never answered; start it with\n" + " " * 6 + self.command(name)
+            return told + self._refusals()
         code = process.popen.poll()
         state = "it runs, but never answered the roll call" if code is None else f"exited with code {code}"
         tail = process.tail()
@@ -195,6 +196,13 @@ class Session:
     def command(self, name: str) -> str:
         """What to type on another machine to start a node."""
         return start_command(self.topology, name, self._source, self.address)
+
+    def _refusals(self) -> str:
+        """Whom the proxy turned away lately, in its own words."""
+        proxy = self.processes.get(PROXY)
+        lines = proxy.tail().splitlines() if proxy is not None else []
+        told = [line.partition("refused a connection ")[2] for line in lines if "refused a connection " in line]
+        return "".join(f"\n      the proxy refused a connection {line}" for line in told)
 
     def stop(self) -> None:
         """End all processes: those that were told to leave get a moment, then SIGTERM, then SIGKILL."""

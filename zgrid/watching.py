@@ -11,7 +11,7 @@ from typing import NamedTuple
 from zgrid.encoding import decode
 from zgrid.errors import BrokerError, MessageError
 from zgrid.messages import KIND, Batch, Beat, Counts, Envelope, Stop
-from zgrid.messaging import Address, CurveKeys, Heard, Tap
+from zgrid.messaging import WATCHER, Address, Heard, Tap, credentials_of
 from zgrid.runfile import living
 
 SILENT_S = 1.5
@@ -19,30 +19,33 @@ _INTERVALS = 10_000
 _BEATS = 5
 
 
-def find(connect: str | None) -> Address:
-    """The proxy to watch: the one that is named, or that of the newest run of this user on this machine.
+def find(connect: str | None) -> tuple[Address, str | None]:
+    """The proxy to watch, and where that is known its folder of keys: the one that is named, or that of the newest run
+    of this user on this machine.
 
     Raises:
         BrokerError: not HOST:PORT,PORT, or no run is going on.
     """
-    if connect is not None:
-        return Address.parse(connect)
     runs = living()
+    if connect is not None:
+        known = {run.address: run.keys for run in runs}
+        return Address.parse(connect), known.get(connect)
     if not runs:
         raise BrokerError(
             "no run of yours goes on here; start one with: python launch.py topologies/3mg.yaml --episodes 200\n"
             "or name the proxy of one elsewhere with --connect HOST:PORT,PORT"
         )
-    return Address.parse(runs[0].address)
+    return Address.parse(runs[0].address), runs[0].keys
 
 
-def tap(connect: str | None, prefixes: Iterable[str] = ("",), credentials: CurveKeys | None = None) -> Tap:
-    """Listen to a run: the one place where commands connect, and where the keys of a watcher belong.
+def tap(connect: str | None, keys: str | None, prefixes: Iterable[str] = ("",)) -> Tap:
+    """Listen to a run, as the watcher whom its keys name; ``keys`` is the folder, None: as :func:`find` knows it.
 
     Raises:
-        BrokerError: as :func:`find`.
+        BrokerError: as :func:`find`. KeyFileError: there is no key of a watcher in the folder.
     """
-    return Tap(find(connect), prefixes, credentials)
+    address, known = find(connect)
+    return Tap(address, prefixes, credentials_of(keys or known, WATCHER))
 
 
 class Message(NamedTuple):

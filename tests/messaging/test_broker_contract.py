@@ -13,15 +13,23 @@ from wire import LINE, PATIENCE_S, RUN, listen, receive, running_proxy, say
 from zgrid.errors import BrokerError, MessageError
 from zgrid.messages import (
     Action,
+    Batch,
+    Beat,
     Body,
     DeviceState,
     Failure,
+    Item,
     NetworkState,
     NodeStats,
+    Notice,
     Peer,
     Ready,
+    Rearm,
     Report,
+    Resend,
     Reset,
+    Resume,
+    Resumed,
     RollCall,
     Setpoint,
     StatsRequest,
@@ -31,6 +39,7 @@ from zgrid.messages import (
 )
 from zgrid.messaging import Address, InMemoryBroker, MessageBroker, ZmqBroker
 
+ITEM = Item("action/mg_1/", "action", "env", 0, 1, 0, Action((0.5,)))
 BODIES: tuple[Body, ...] = (
     RollCall("c0ffee", 0),
     Ready(("mg_1", "mg_1.dg_1"), "c0ffee", 0),
@@ -42,9 +51,16 @@ BODIES: tuple[Body, ...] = (
     DeviceState(0.5, -0.0, 3.25, 0.0, (0.5,)),
     Failure("mg_1", 3, "ValueError: größer als möglich", "Traceback\n  line"),
     StatsRequest(),
-    NodeStats("node:mg_1", (("state", 3, 120),), (("malformed", 1, 0),)),
+    NodeStats("mg_1", (("state", 3, 120),), (("malformed", 1, 0),)),
+    Beat(("mg_1",), 4711, (("state", 3, 120),), (("state", 150, 900),), (("malformed", 1, 0),)),
+    Resume("mg_1", 1, 3, (0.5,), (2, 4), (ITEM,), True),
+    Resumed("mg_1", 1),
+    Resend(),
+    Rearm("mg_1.dg_1"),
+    Notice("mg_1.dg_1", "watchdog", "nothing was heard"),
     Stop(),
     Stopped(("mg_1",)),
+    Batch((ITEM, ITEM._replace(round=2))),
 )
 
 

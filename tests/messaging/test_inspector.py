@@ -127,7 +127,7 @@ def test_an_old_incarnation_is_refused_where_the_new_one_was_heard_on_another_ch
 
 def test_without_a_run_only_roll_calls_pass_until_one_is_adopted(refused: Counter[str]) -> None:
     inspector = Inspector(refused, None)
-    roll_call = say(0, "env", run="y")._replace(body=RollCall("x"))
+    roll_call = say(0, "env", run="y")._replace(body=RollCall("x", 0))
     assert not inspector.accepts(ONE, say(0, "a", run="x"))
     assert inspector.accepts(TWO, roll_call)
     inspector.adopt("y")
@@ -180,3 +180,61 @@ def test_what_passes_is_not_logged(inspector: Inspector, caplog: pytest.LogCaptu
     for k in range(10):
         inspector.accepts(ONE, say(k))
     assert not caplog.records
+
+
+def test_a_tolerant_one_counts_a_gap_and_takes_what_comes_after_it(refused: Counter[str]) -> None:
+    inspector = Inspector(refused, RUN, tolerant=True)
+    assert all(inspector.accepts(ONE, say(k)) for k in (0, 3, 4))
+    assert refused == {"gap a": 1}
+    assert not inspector.accepts(ONE, say(2))
+    assert refused == {"gap a": 1, "duplicate a": 1}
+
+
+def test_after_it_was_told_to_forget_no_sequence_has_a_gap_and_none_is_repeated(
+    inspector: Inspector, refused: Counter[str]
+) -> None:
+    for name in (ONE, TWO):
+        inspector.accepts(name, say(5))
+    inspector.forget()
+    assert inspector.accepts(ONE, say(9))
+    assert inspector.accepts(TWO, say(0))
+    assert refused == {}
+    with pytest.raises(LostMessageError):
+        inspector.accepts(ONE, say(11))
+
+
+def test_it_does_not_forget_who_is_the_newest_incarnation(inspector: Inspector, refused: Counter[str]) -> None:
+    inspector.accepts(ONE, say(0, incarnation=2))
+    inspector.forget()
+    assert not inspector.accepts(ONE, say(1, incarnation=1))
+    assert refused == {"old_incarnation a": 1}
+
+
+class TestAdmits:
+    """Of a sender within a batch only the incarnation is judged."""
+
+    def test_the_first_and_every_newer_one(self, inspector: Inspector, refused: Counter[str]) -> None:
+        assert all(inspector.admits("a", incarnation) for incarnation in (0, 0, 1, 1, 5))
+        assert refused == {}
+
+    def test_no_older_one(self, inspector: Inspector, refused: Counter[str]) -> None:
+        assert inspector.admits("a", 2)
+        assert not inspector.admits("a", 1)
+        assert not inspector.admits("a", 0)
+        assert inspector.admits("b", 0)
+        assert refused == {"old_incarnation a": 2}
+
+    def test_what_was_heard_plain_counts_too_and_the_other_way_round(
+        self, inspector: Inspector, refused: Counter[str]
+    ) -> None:
+        assert inspector.accepts(ONE, say(0, incarnation=1))
+        assert not inspector.admits("a", 0)
+        assert inspector.admits("a", 2)
+        assert not inspector.accepts(ONE, say(1, incarnation=1))
+        assert refused == {"old_incarnation a": 2}
+
+    def test_a_successors_sequences_begin_anew(self, inspector: Inspector, refused: Counter[str]) -> None:
+        inspector.accepts(ONE, say(7))
+        assert inspector.admits("a", 1)
+        assert inspector.accepts(ONE, say(0, incarnation=1))
+        assert refused == {}

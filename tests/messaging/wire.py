@@ -13,12 +13,13 @@ from conftest import small_topology
 from zgrid.encoding import encode
 from zgrid.messages import Body, Envelope, Peer
 from zgrid.messaging import Address, Delivery, MessageBroker, ZmqBroker
+from zgrid.messaging.address import END
 from zgrid.session import Session
 from zgrid.topology import load
 
 RUN = "run-of-these-tests"
 PATIENCE_S = 10.0
-LINE = "peer/mg_1/"
+LINE = "peer/mg_1/mg_2/"
 
 
 @contextmanager
@@ -42,6 +43,11 @@ def say(
 ) -> Envelope:
     """An envelope that differs from others in what matters to the test."""
     return Envelope(sender, run, incarnation, sequence, step, 0, 123, body or Peer((float(sequence),)))
+
+
+def frame(name: bytes | str, body: bytes) -> bytes:
+    """What stands on the wire: one frame."""
+    return (name.encode() if isinstance(name, str) else name) + END + body
 
 
 def listen(broker: MessageBroker, *channels: str) -> None:
@@ -78,7 +84,7 @@ def greet(socket: zmq.Socket[bytes], hearer: ZmqBroker) -> None:
     deadline = time.monotonic() + PATIENCE_S
     sequence = time.monotonic_ns()
     while time.monotonic() < deadline:
-        socket.send_multipart((b"hello/", encode(say(0, f"raw-{sequence}"))))
+        socket.send(frame("hello/", encode(say(0, f"raw-{sequence}"))))
         if hearer.poll(0.02) is not None:
             while hearer.poll(0.05) is not None:
                 pass

@@ -21,10 +21,12 @@ from policy_files import write_constant, write_linear
 from zgrid.cli import main
 from zgrid.environment import NetworkedGridEnv
 from zgrid.errors import TopologyError
-from zgrid.messages import Ready
+from zgrid.host import steward_of
+from zgrid.messages import Envelope, Ready
 from zgrid.policies import onnx as onnx_policy
 from zgrid.port import EnvPort
-from zgrid.topology import load
+from zgrid.topology import Topology, load
+from zgrid.topology.nodes import node_plans
 
 STEPS = 6
 ACTION = (0.5, 1.0, -0.25, 0.75)
@@ -154,12 +156,18 @@ class TestFiles:
     def test_a_grid_node_with_another_content_does_not_join(self, topology: dict[str, Any], tmp_path: Path) -> None:
         write_constant(tmp_path / "other.onnx", sizes(topology)[0], np.zeros(sizes(topology)[1]))
         here, there = load(topology), load(topology, {"policy": f"onnx:{tmp_path}/other.onnx"})
-        port = EnvPort(here, ["mg_1", "mg_1.dg_1"])
-        for agent in ("mg_1", "mg_1.dg_1"):
-            port._on_ready(Ready((agent,), there.hash(agent)))
-        assert (port.waiting, port.wrong_topology) == ({"mg_1"}, {"mg_1"})
-        port._on_ready(Ready(("mg_1",), here.hash("mg_1")))
-        assert (port.waiting, port.wrong_topology) == (set(), set())
+        plans = node_plans(here)
+        port = EnvPort(here, {node: plans[node] for node in ("mg_1.dg_1", "mg_1")})
+
+        def answer(node: str, topology: Topology) -> None:
+            ready = Ready((node,), topology.hash(node), 0)
+            port.receive(Envelope(steward_of(node), "run", 0, 0, 0, 0, 0, ready))
+
+        for node in ("mg_1.dg_1", "mg_1"):
+            answer(node, there)
+        assert (port.waiting, port.wrong_topology) == (("mg_1",), {"mg_1"})
+        answer("mg_1", here)
+        assert (port.waiting, port.wrong_topology) == ((), set())
 
     def test_what_stood_there_before_is_forgotten(self, topology: dict[str, Any], tmp_path: Path) -> None:
         before = by_itself(topology)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import small_topology
 
 from zgrid.errors import Finding
-from zgrid.topology import examine
+from zgrid.messaging.keys import create
+from zgrid.topology import examine, load
 
 NAN, INF = math.nan, math.inf
 MG_1, DG_1, ESS_1 = "grids.mg_1", "grids.mg_1.devices.dg_1", "grids.mg_1.devices.ess_1"
@@ -393,6 +396,26 @@ class TestBroker:
         assert found.path == "broker.host"
         assert "insecure: true" in found.message
         assert self.findings(host=host, insecure=True) == []
+
+    def test_an_address_that_others_reach_is_fine_with_keys(self, tmp_path: Path) -> None:
+        create(tmp_path / "keys", ["broker"])
+        assert self.findings(host="0.0.0.0", keys=str(tmp_path / "keys")) == []
+
+    def test_keys_that_are_not_there_are_told(self, tmp_path: Path) -> None:
+        ((path, message),) = self.findings(keys=str(tmp_path / "none"))
+        assert path == "broker.keys"
+        assert message.startswith(f"no folder {tmp_path / 'none'}")
+        create(tmp_path / "keys", ["env"])
+        ((path, message),) = self.findings(keys=str(tmp_path / "keys"))
+        assert path == "broker.keys"
+        assert "has no public/broker.key" in message
+
+    def test_the_folder_of_keys_is_looked_for_beside_the_file(self, tmp_path: Path) -> None:
+        create(tmp_path / "keys", ["broker"])
+        file = tmp_path / "small.yaml"
+        file.write_text(yaml.safe_dump(small_topology() | {"broker": {"keys": "keys"}}), encoding="utf-8")
+        for checked in (True, False):
+            assert load(str(file), checked=checked).broker.keys == str(tmp_path / "keys")
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3"])
     def test_a_loopback_address_needs_nothing(self, host: str) -> None:

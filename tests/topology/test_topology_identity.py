@@ -81,6 +81,9 @@ CHANGES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 CHANGES["smart_renewable"] = {**CHANGES["renewable"], **LOCAL_CONTROL}
 CHANGES["smart_storage"] = {**CHANGES["storage"], **LOCAL_CONTROL}
+for _kind in CHANGES:
+    CHANGES[_kind] |= {"on_failure": "fallback", "watchdog_s": 2.0, "safe": {device_class(_kind).SETPOINT[0]: 0.25}}
+WHERE_AND_HOW: dict[str, Any] = {"run": "external", "host": "127.0.0.2"}
 
 
 def with_device(device: dict[str, Any]) -> Topology:
@@ -121,7 +124,7 @@ class TestJson:
         assert again == topology
         assert again.hash() == topology.hash()
         assert again.device_specs == topology.device_specs
-        assert list(again.runs()) == list(topology.placement())
+        assert list(again.runs()) == list(topology.runs())
 
     def test_keeps_the_class_and_parameters_of_every_kind(self) -> None:
         topology = load(small_topology())
@@ -145,6 +148,10 @@ class TestHash:
             {"broker": {"host": "127.0.0.2", "ports": [5555, 5556], "ready_timeout_s": 9.0}},
             {"grids.*.run": "inline"},
             {"grids.*.devices.dg_1.run": "external"},
+            {"grids.*.host": "127.0.0.2"},
+            {"placement": "grid"},
+            {"placement": {"pool": 2}},
+            {"broker.on_failure": "restart", "broker.silence_s": 3.0},
             {"name": "other"},
             {"seed": 7},
             {"episode_steps": 5},
@@ -166,6 +173,8 @@ class TestHash:
             {"grids.mg_1.price": 30.0},
             {"grids.mg_1.neighbours": [], "grids.mg_2.neighbours": []},
             {"grids.mg_1.devices.extra_1": LOAD},
+            {"grids.mg_1.on_failure": "fallback"},
+            {"grids.mg_1.on_failure": {"hold_steps": 2}},
         ],
         ids=str,
     )
@@ -175,13 +184,19 @@ class TestHash:
     def test_is_tested_with_every_parameter_of_every_kind(self) -> None:
         assert CHANGES.keys() == DEVICES.keys()
         for kind, changes in CHANGES.items():
-            assert changes.keys() | {"kind", "run"} == device_class(kind).Config.model_fields.keys()
+            assert changes.keys() | WHERE_AND_HOW.keys() | {"kind"} == device_class(kind).Config.model_fields.keys()
 
     @pytest.mark.parametrize(("kind", "parameter"), [(kind, key) for kind, keys in CHANGES.items() for key in keys])
     def test_changes_with_any_parameter_of_a_device(self, kind: str, parameter: str) -> None:
         base = base_of(kind, parameter)
         changed = base | {parameter: CHANGES[kind][parameter]}
         assert with_device(changed).hash() != with_device(base).hash()
+
+    @pytest.mark.parametrize("kind", CHANGES)
+    def test_ignores_where_and_how_a_device_runs(self, kind: str) -> None:
+        base = DEVICES_BY_KIND[kind]
+        for key, value in WHERE_AND_HOW.items():
+            assert with_device(base | {key: value}).hash() == with_device(base).hash()
 
     def test_changes_with_the_order_of_the_devices(self) -> None:
         turned = small_topology()

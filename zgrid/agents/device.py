@@ -6,7 +6,7 @@ from collections import Counter
 
 from zgrid.agents.spec import DeviceSpec
 from zgrid.gather import STALE
-from zgrid.messages import DeviceState, Envelope, Reset, Setpoint, channel, floats
+from zgrid.messages import DeviceState, Envelope, Floats, Reset, Setpoint, channel, floats
 from zgrid.post import Post
 
 
@@ -22,7 +22,7 @@ class DeviceAgent:
         self._step = -1
         self._state = self.device.initial()
         self._safe = spec.safe
-        self._fallen = False
+        self.fallen = False
         self._heard = -1
         self.latched = False
         """Whether its watchdog has tripped: it keeps to its safe setpoint, whatever it is told, until it is rearmed."""
@@ -32,9 +32,13 @@ class DeviceAgent:
         self._state = floats("initial state", self.device.initial())
         return DeviceState(0.0, 0.0, 0.0, 0.0, self._state)
 
-    def fall_back(self) -> None:
-        """Keep to the safe setpoint from now on, for good: it stands in for one that has failed."""
-        self._fallen = True
+    def restore(self, step: int, state: Floats) -> None:
+        """Go on from the state it had after a step."""
+        self._step, self._state = step, state
+
+    def fall_back(self, fallen: bool = True) -> None:
+        """Keep to the safe setpoint from now on, because it stands in for one that has failed; or no longer."""
+        self.fallen = fallen
 
     def trip(self) -> None:
         """Keep to the safe setpoint until :meth:`rearm`, or until a newer incarnation of its grid speaks."""
@@ -46,7 +50,7 @@ class DeviceAgent:
 
     def apply(self, setpoint: Setpoint) -> DeviceState:
         """Apply a setpoint for one step; the safe one where it has latched or fallen back."""
-        values = self._safe if self.latched or self._fallen else setpoint.values
+        values = self._safe if self.latched or self.fallen else setpoint.values
         state, effect = self.device.step(self._state, values, setpoint.series)
         said = floats("effect and state", (*effect, *state))
         p_mw, q_mvar, cost, violation = said[:4]

@@ -55,7 +55,7 @@ class GridAgent:
         self._policy = _policy(spec, self._actors)
         self._horizontal = _horizontal(spec)
         self._action: Floats | None = None
-        self._fallen, self._holds_left = False, 0
+        self.fallen, self._holds_left = False, 0
         self._setpoints: list[Floats] = []
         self._begin_episode()
         self._network: NetworkState | None = None
@@ -84,12 +84,14 @@ class GridAgent:
         """A setpoint for each device, from the action or, where that is None, from the grid's own policy; once it has
         fallen back, what they had before, and then what is safe.
         """
-        self._setpoints = setpoints = self._fallen_setpoints() if self._fallen else self._chosen_setpoints()
+        self._setpoints = setpoints = self._fallen_setpoints() if self.fallen else self._chosen_setpoints()
         return [Setpoint(values, series) for values, series in zip(setpoints, self._device_series, strict=True)]
 
-    def fall_back(self) -> None:
-        """From now on its devices hold their setpoints for ``hold_steps``, and then are told the safe ones."""
-        self._fallen = True
+    def fall_back(self, fallen: bool = True) -> None:
+        """From now on its devices hold their setpoints for ``hold_steps``, and then are told the safe
+        ones; or no longer.
+        """
+        self.fallen = fallen
         self._holds_left = self.spec.hold_steps if self._setpoints else 0
 
     def _chosen_setpoints(self) -> list[Floats]:

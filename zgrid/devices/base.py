@@ -71,9 +71,14 @@ class AssetConfig(BaseModel):
 
     host: str | None = Field(None, description="address or name of the machine it runs on; default: the env's")
     on_failure: FailurePolicy = Field(FAIL, description="what its failure leads to")
-    safe: dict[str, float] = Field({}, description="entries of its safe setpoint, by name; the others are neutral")
+    safe: dict[str, float] = Field(
+        {}, description="entries of its safe setpoint, by name; the others leave things as they are"
+    )
     watchdog_s: float | None = Field(
-        None, ge=0.5, description="over ZeroMQ: go to the safe setpoint when nothing was heard of its grid for so long"
+        None,
+        ge=1.0,
+        description="over ZeroMQ: go to the safe setpoint when nothing was heard of its grid for so long; heartbeats "
+        "come every 0.3 s",
     )
 
     def series(self) -> tuple[str | float, ...]:
@@ -216,8 +221,12 @@ class Device(ABC):
 
     @classmethod
     def safe(cls, config: AssetConfig) -> tuple[float, ...]:
-        """The setpoint that its config declares safe: neutral, but for the entries it names."""
-        return tuple(config.safe.get(name, value) for name, value in zip(cls.SETPOINT, cls.neutral(), strict=True))
+        """The setpoint that its config declares safe; what it does not name leaves things as they are: no power, and a
+        breaker, a tap or a step where it begins.
+        """
+        values = dict(zip(cls.SETPOINT, cls.neutral(), strict=True))
+        values |= {control.name: control.idle for control in cls.controls(config) if control.name != "on"}
+        return tuple((values | config.safe)[name] for name in cls.SETPOINT)
 
     def _parameter(self, get: Callable[[Any], float]) -> Value:
         """A parameter of every row: a float, or an (n,) float64 array."""

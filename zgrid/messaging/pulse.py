@@ -69,8 +69,9 @@ class Pulse:
         try:
             self._live(pub, sub, monitor)
         finally:
-            if sub is not None:
+            if sub is not None and monitor is not None:
                 sub.disable_monitor()
+                monitor.close(linger=0)
                 sub.close(linger=0)
             pub.close(linger=0)
 

@@ -7,32 +7,18 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import zmq
 
-from zgrid.errors import BrokerError
+from zgrid.errors import BrokerError, RefusedError
 from zgrid.messaging.address import END, Address
+from zgrid.messaging.handshake import HandshakeWatch
+from zgrid.messaging.keys import Credentials
 from zgrid.messaging.zmq_broker import configure
 
 CAPACITY = 100_000
 _LOOK_MS = 50
-
-
-class CurveKeys(Protocol):
-    """What a watcher of a run with keys proves itself with, and whom it expects at the other end."""
-
-    @property
-    def public(self) -> bytes:
-        """Its own public key, Z85."""
-
-    @property
-    def secret(self) -> bytes:
-        """Its own secret key, Z85."""
-
-    @property
-    def server_public(self) -> bytes:
-        """The proxy's public key, Z85."""
 
 
 class Heard(NamedTuple):
@@ -55,7 +41,7 @@ class Tap:
         self,
         address: Address,
         prefixes: Iterable[str] = ("",),
-        credentials: CurveKeys | None = None,
+        credentials: Credentials | None = None,
         capacity: int = CAPACITY,
     ) -> None:
         """Connect, and hear the channels that begin with one of ``prefixes`` as soon as the connection stands.
@@ -69,6 +55,7 @@ class Tap:
         self._capacity = capacity
         self._queue: deque[Heard] = deque()
         self._news = threading.Condition()
+        self._refused: RefusedError | None = None
         self._stop = threading.Event()
         self._context = zmq.Context()
         try:
@@ -80,7 +67,13 @@ class Tap:
         self._thread.start()
 
     def poll(self, timeout_s: float) -> Heard | None:
-        """The next message, or None if none comes in time."""
+        """The next message, or None if none comes in time.
+
+        Raises:
+            RefusedError: the proxy refuses the watcher's key, or one of the two has keys and the other none.
+        """
+        if self._refused is not None:
+            raise self._refused
         with self._news:
             if not self._queue:
                 self._news.wait_for(lambda: self._queue, timeout_s)
@@ -96,6 +89,7 @@ class Tap:
         """End the connection; again is harmless."""
         self._stop.set()
         self._thread.join()
+        self._handshakes.close()
         self._context.destroy(linger=0)
 
     def __enter__(self) -> Self:
@@ -106,7 +100,7 @@ class Tap:
     ) -> None:
         self.close()
 
-    def _connect(self, address: Address, prefixes: Iterable[str], credentials: CurveKeys | None) -> zmq.Socket[bytes]:
+    def _connect(self, address: Address, prefixes: Iterable[str], credentials: Credentials | None) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.SUB)
         configure(socket)
         if credentials is not None:
@@ -114,6 +108,7 @@ class Tap:
             socket.curve_serverkey = credentials.server_public
         for prefix in prefixes:
             socket.setsockopt_string(zmq.SUBSCRIBE, prefix)
+        self._handshakes = HandshakeWatch(str(address), credentials, (socket,))
         socket.connect(f"tcp://{address.host}:{address.subscribe_port}")
         return socket
 
@@ -122,6 +117,15 @@ class Tap:
         while not self._stop.is_set():
             if self._socket.poll(_LOOK_MS):
                 self._take()
+            else:
+                self._look()
+
+    def _look(self) -> None:
+        """While nothing comes: is it because the handshake was refused?"""
+        try:
+            self._handshakes.check()
+        except RefusedError as error:
+            self._refused = error
 
     def _take(self) -> None:
         taken: list[Heard] = []

@@ -14,7 +14,9 @@ from zgrid.errors import BrokerError, MessageError
 from zgrid.messages import Envelope, Probe, channel
 from zgrid.messaging.address import END, Address
 from zgrid.messaging.base import Delivery, MessageBroker
+from zgrid.messaging.handshake import HandshakeWatch
 from zgrid.messaging.inspector import Inspector
+from zgrid.messaging.keys import Credentials
 from zgrid.messaging.pulse import Pulse
 
 LINGER_MS = 500
@@ -23,6 +25,9 @@ HEARTBEAT_TIMEOUT_MS = 1500
 HANDSHAKE_MS = 3000
 MAX_CHANNEL = 512
 _PROBE_EVERY_S = 0.02
+_LOOK_S = 0.5
+"""While nothing comes, how often to see whether a handshake was refused."""
+
 _PROBE = b"probe/"
 
 
@@ -46,9 +51,17 @@ class ZmqBroker(MessageBroker):
     without a word. Not for use by two threads, nor in a forked child.
     """
 
-    def __init__(self, address: Address, run: str | None = None, *, tolerant: bool = False) -> None:
-        """Connect; ``run`` None: hear nothing but roll calls until :meth:`adopt`. ``tolerant``: a gap is
-        counted, but no error, because what is missing will be said again.
+    def __init__(
+        self,
+        address: Address,
+        run: str | None = None,
+        credentials: Credentials | None = None,
+        *,
+        tolerant: bool = False,
+    ) -> None:
+        """Connect; ``run`` None: hear nothing but roll calls until :meth:`adopt`. With ``credentials`` the proxy has to
+        be the one they name, and everything is encrypted. ``tolerant``: a gap is counted, but no error, because what
+        is missing will be said again.
 
         Raises:
             BrokerError: an address that is none.
@@ -63,10 +76,13 @@ class ZmqBroker(MessageBroker):
         self._channels: dict[bytes, str] = {}
         self._closed = False
         self._pulse: Pulse | None = None
+        self._credentials = credentials
         self._context = zmq.Context()
+        self._pub, self._sub = self._make(zmq.PUB), self._make(zmq.SUB)
+        self._handshakes = HandshakeWatch(str(address), credentials, (self._pub, self._sub))
         try:
-            self._pub = self._connect(zmq.PUB, address.publish_port)
-            self._sub = self._connect(zmq.SUB, address.subscribe_port)
+            self._pub.connect(f"tcp://{address.host}:{address.publish_port}")
+            self._sub.connect(f"tcp://{address.host}:{address.subscribe_port}")
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             raise BrokerError(f"cannot connect to {address}: {error}") from error
@@ -87,14 +103,19 @@ class ZmqBroker(MessageBroker):
     def poll(self, timeout_s: float) -> Delivery | None:
         self._check()
         if timeout_s != self._timeout_s:
+            self._wait_at_most(timeout_s)
             self._timeout_s = timeout_s
-            self._sub.setsockopt(zmq.RCVTIMEO, max(0, round(timeout_s * 1000.0)))
         deadline = 0.0
         while not deadline or time.monotonic() < deadline:
             try:
                 frame = self._sub.recv()
             except zmq.Again:
-                return None
+                self._handshakes.check()
+                if timeout_s <= _LOOK_S:
+                    return None
+                deadline = deadline or time.monotonic() + timeout_s - _LOOK_S
+                self._wait_at_most(deadline - time.monotonic())
+                continue
             head, _, body = frame.partition(END)
             channel = self._channels.get(head)
             deadline = deadline or time.monotonic() + timeout_s  # however much there is to refuse
@@ -117,8 +138,9 @@ class ZmqBroker(MessageBroker):
 
         Raises:
             BrokerError: none came back in time.
+            RefusedError: the proxy refuses this node's key, or one of the two has keys and the other none.
         """
-        me = uuid.uuid4().hex
+        me = uuid.uuid4().hex if self._credentials is None else f"{self._credentials.name}/{uuid.uuid4().hex}"
         probing = channel("probe", me)
         self.subscribe(probing)
         deadline = time.monotonic() + timeout_s
@@ -126,11 +148,11 @@ class ZmqBroker(MessageBroker):
         while time.monotonic() < deadline:
             self.publish(probing, Envelope(me, "", 0, sequence, 0, 0, time.time_ns(), Probe(me)))
             sequence += 1
-            self._sub.setsockopt(zmq.RCVTIMEO, round(_PROBE_EVERY_S * 1000.0))
-            self._timeout_s = -1.0
+            self._wait_at_most(_PROBE_EVERY_S)
             try:
                 head = self._sub.recv().partition(END)[0]
             except zmq.Again:
+                self._handshakes.check()
                 continue
             if head == probing.encode():
                 self._sub.setsockopt_string(zmq.UNSUBSCRIBE, probing)
@@ -160,14 +182,28 @@ class ZmqBroker(MessageBroker):
         self._closed = True
         if self._pulse is not None:
             self._pulse.stop()
+        self._handshakes.close()
         self._pub.close()
         self._sub.close(linger=0)
         self._context.term()
 
+    def _wait_at_most(self, seconds: float) -> None:
+        """How long the next receive may wait."""
+        self._timeout_s = -1.0
+        self._sub.setsockopt(zmq.RCVTIMEO, max(0, round(min(seconds, _LOOK_S) * 1000.0)))
+
     def _connect(self, kind: int, port: int) -> zmq.Socket[bytes]:
+        socket = self._make(kind)
+        socket.connect(f"tcp://{self.address.host}:{port}")
+        return socket
+
+    def _make(self, kind: int) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         configure(socket)
-        socket.connect(f"tcp://{self.address.host}:{port}")
+        own = self._credentials
+        if own is not None:
+            socket.curve_publickey, socket.curve_secretkey = own.public, own.secret
+            socket.curve_serverkey = own.server_public
         return socket
 
     def _check(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zgrid.topology.check import is_loopback, load_calendar
+from zgrid.topology.check import is_loopback, load_calendar, may_bind, open_bind
 from zgrid.topology.json_schema import json_schema
 from zgrid.topology.load import Source, examine, load
 from zgrid.topology.overrides import parse_overrides
@@ -18,5 +18,7 @@ __all__ = [
     "json_schema",
     "load",
     "load_calendar",
+    "may_bind",
+    "open_bind",
     "parse_overrides",
 ]

@@ -12,7 +12,7 @@ from zgrid.networks import Names, TapRange, find_network
 from zgrid.powerflow import POWER_FLOWS, power_flow_class
 from zgrid.profiles import Calendar, Series, find_file, read_series, series_names
 from zgrid.topology.kinds import UNSETTLED
-from zgrid.topology.schema import GridConfig, NetworkConfig, Topology
+from zgrid.topology.schema import BrokerConfig, GridConfig, NetworkConfig, Pool, Topology
 
 
 def check(topology: Topology) -> list[Finding]:
@@ -28,6 +28,7 @@ def check(topology: Topology) -> list[Finding]:
         *_check_neighbours(topology),
         *_check_actions(topology),
         *_check_safety(topology),
+        *_check_names(topology),
     ]
 
 
@@ -46,10 +47,34 @@ def _check_broker(topology: Topology) -> Iterator[Finding]:
         yield Finding("broker.ports", f"port {broker.ports[0]} is taken twice")
     if ":" in broker.host or broker.host in ("", "*"):
         yield Finding("broker.host", f"expected an IPv4 address or a host name, got {broker.host!r}")
-    elif not broker.insecure and not is_loopback(broker.host):
-        yield Finding("broker.host", f"{broker.host} is no loopback address; without keys that needs insecure: true")
+    elif not may_bind(broker):
+        yield Finding("broker.host", open_bind(broker.host))
+    if broker.keys is not None:
+        yield from _check_keys(Path(broker.keys))
     if topology.observability == "full" and not topology.centralized:
         yield Finding("observability", "full needs centralized: true; distributed grids see their own area")
+
+
+def _check_keys(folder: Path) -> Iterator[Finding]:
+    """The proxy's public key: every machine needs that one. Secrets are checked where they are used."""
+    hint = "`zgrid keys create TOPOLOGY` makes keys"
+    if not folder.is_dir():
+        yield Finding("broker.keys", f"no folder {folder}; {hint}")
+    elif not (folder / "public" / "broker.key").is_file():
+        yield Finding("broker.keys", f"{folder} has no public/broker.key; {hint}")
+
+
+def may_bind(broker: BrokerConfig) -> bool:
+    """Whether the proxy may listen where it is told to: with keys, to this machine only, or by the user's word."""
+    return broker.keys is not None or broker.insecure or is_loopback(broker.host)
+
+
+def open_bind(host: str) -> str:
+    """What to tell where it may not."""
+    return (
+        f"{host} is no loopback address: give broker.keys (`zgrid keys create TOPOLOGY` makes them); without keys "
+        f"anybody there can listen and give orders, which needs insecure: true"
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -261,6 +286,14 @@ def _check_actions(topology: Topology) -> Iterator[Finding]:
         controlled = any(device_class(device.kind).controls(device) for _, device in settled)
         if len(settled) == len(grid.devices) and not controlled:
             yield Finding(f"grids.{grid_id}.devices", "no device that can be controlled; expected at least one")
+
+
+def _check_names(topology: Topology) -> Iterator[Finding]:
+    """The workers of a pool have names that no grid may have."""
+    if isinstance(topology.placement, Pool):
+        for grid_id in topology.grids:
+            if grid_id.startswith("pool_"):
+                yield Finding(f"grids.{grid_id}", "pool_1, pool_2, ... are the workers of placement: pool")
 
 
 def _check_safety(topology: Topology) -> Iterator[Finding]:

@@ -53,6 +53,7 @@ def examine(
     for key, value in (overrides or {}).items():
         findings += _override(raw, key, value)
     _find_networks(raw, folder)
+    _find_keys(raw, folder)
     missing = _find_policies(raw, folder)
     findings += missing if checked else []
     findings += _find_files(raw, folder) if checked else []
@@ -238,3 +239,10 @@ def _find_network(holder: dict[str, Any], folder: Path) -> None:
     kind = network.get("kind") if isinstance(network, dict) else None
     if isinstance(network, dict) and isinstance(kind, str) and kind.endswith(".json") and (folder / kind).is_file():
         network["kind"] = str((folder / kind).resolve())
+
+
+def _find_keys(raw: dict[str, Any], folder: Path) -> None:
+    """Make the path of the folder of keys absolute."""
+    broker = raw.get("broker")
+    if isinstance(broker, dict) and isinstance(broker.get("keys"), str):
+        broker["keys"] = str((folder / broker["keys"]).resolve())

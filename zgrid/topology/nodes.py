@@ -49,5 +49,6 @@ def _workers(topology: Topology) -> dict[str, str]:
     if isinstance(topology.placement, Pool):
         count = topology.placement.pool
         pooled = [name for name, grid in topology.grids.items() if grid.run == "process" and grid.host is None]
+        count = min(count, len(pooled))
         workers |= {name: f"pool_{at * count // len(pooled) + 1}" for at, name in enumerate(pooled)}
     return workers

@@ -58,6 +58,9 @@ class BrokerConfig(_Section):
 
     host: str = Field("127.0.0.1", description="address that the proxy binds and the nodes connect to")
     ports: tuple[int, int] | None = Field(None, description="its two ports; default: chosen by the system")
+    keys: str | None = Field(
+        None, description="folder of keys (zgrid keys): encrypt, and check who says and hears what"
+    )
     insecure: bool = Field(False, description="allow an address other than loopback, without any keys")
     on_failure: FailurePolicy = Field(FAIL, description="a proxy that dies: fail, or restart (on the same ports)")
     silence_s: float = Field(

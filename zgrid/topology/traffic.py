@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from zgrid.messages import ENV, channel
+from zgrid.messaging import WATCHER, Rights
 from zgrid.topology.nodes import NodePlan, node_plans
 from zgrid.topology.schema import Topology
 
@@ -50,3 +52,37 @@ def hearers(topology: Topology) -> dict[str, frozenset[str]]:
     """The nodes that hear each channel of agents."""
     home = homes(node_plans(topology), topology)
     return {line.channel: frozenset(home[agent] for agent in line.hearers) for line in lines(topology)}
+
+
+def rights(topology: Topology) -> Rights:
+    """What the proxy of a run with keys grants to each node; default deny.
+
+    A node says what its agents say, a batch of that to each node that hears some of it, and of itself; the env may also
+    say what those say for whom it may stand in.
+    """
+    plans = node_plans(topology)
+    home = homes(plans, topology)
+    publish: dict[str, set[str]] = defaultdict(set)
+    hear: dict[str, set[str]] = defaultdict(set)
+    replaced = {agent for agent, policy in topology.on_failure().items() if policy.kind == "fallback"}
+    for line in lines(topology):
+        speakers = {home[line.speaker], ENV} if line.speaker in replaced else {home[line.speaker]}
+        listeners = {home[agent] for agent in line.hearers}
+        for speaker in speakers:
+            publish[speaker] |= {line.channel, *(channel("batch", node, speaker) for node in listeners - {speaker})}
+        for node in listeners:
+            hear[node] |= {line.channel, *(channel("batch", node, speaker) for speaker in speakers - {node})}
+    publish[ENV].add(CONTROL)
+    for node in (*plans, ENV):
+        publish[node] |= {channel("node", node), channel("beat", node)}
+        hear[ENV] |= {channel("node", node), channel("beat", node)}
+        hear[node] |= {CONTROL, channel("resume", node)}
+        publish[ENV].add(channel("resume", node))
+    for spec in topology.device_specs:
+        if spec.config.watchdog_s is not None:
+            hear[home[spec.id]] |= {channel("beat", home[spec.grid]), channel("beat", ENV)}
+    return Rights(_frozen(publish), _frozen(hear), frozenset((WATCHER,)))
+
+
+def _frozen(channels: dict[str, set[str]]) -> dict[str, frozenset[str]]:
+    return {node: frozenset(names) for node, names in channels.items()}
