@@ -1,4 +1,4 @@
-"""The command line: ``zgrid run|evaluate|validate|schema|generate|export|keys``; ``launch.py`` is ``zgrid run``."""
+"""The command line: ``zgrid run|evaluate|validate|topic|record|keys|...``; ``launch.py`` is ``zgrid run``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import Any
 
 from zgrid.cli_evaluate import add_evaluate, evaluate
 from zgrid.cli_keys import add_keys, keys
+from zgrid.cli_record import add_record, record, replay
+from zgrid.cli_watch import add_watch, watch
 from zgrid.command import (
     BAD_INPUT,
     FAILED,
@@ -45,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_run(commands.add_parser("run", help="play a topology", **_texts("zgrid run")))
     add_evaluate(commands)
+    add_watch(commands)
+    add_record(commands)
     validate = commands.add_parser(
         "validate", help="check a topology", epilog="example: zgrid validate topologies/3mg.yaml"
     )
@@ -61,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     command = {
         "run": run, "evaluate": evaluate, "validate": _validate, "schema": _schema, "generate": _generate,
-        "export": _export, "keys": keys,
+        "export": _export, "topic": watch, "node": watch, "top": watch, "record": record, "replay": replay,
+        "keys": keys,
     }[arguments.command]  # fmt: skip
     return command(arguments)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zgrid.errors import Finding, TopologyError
+from zgrid.errors import Finding, TopologyError, ZgridError
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -49,3 +51,43 @@ def tell(text: str, code: int) -> int:
     """Print a text to standard error; the exit code, for the caller to return."""
     print(text, file=sys.stderr)
     return code
+
+
+def add_connect(made: argparse.ArgumentParser) -> None:
+    """Which run to watch."""
+    made.add_argument(
+        "--connect", metavar="HOST:PORT,PORT", help="the run's proxy (default: the newest run on this machine)"
+    )
+    made.add_argument("--keys", metavar="FOLDER", help="folder with the key of a watcher (default: as that run has it)")
+
+
+def seconds(text: str) -> float:
+    """An argument that is a time."""
+    number = float(text)
+    if not 0.0 < number < 1e9:
+        raise argparse.ArgumentTypeError("expected seconds, more than 0")
+    return number
+
+
+def guarded(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    """Run a command; errors become a line on standard error and an exit code."""
+    try:
+        return command(arguments)
+    except TopologyError as error:
+        return tell(str(error), BAD_INPUT)
+    except ZgridError as error:
+        return tell(f"error: {error}", FAILED)
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def nothing_heard(address: object, listened_s: float) -> int:
+    """Say that there was nothing at a proxy; the exit code."""
+    return tell(
+        f"nothing heard at {address} within {listened_s:g} s; is a run going on? start one with: "
+        f"python launch.py topologies/3mg.yaml --episodes 200",
+        FAILED,
+    )

@@ -10,6 +10,7 @@ ZgridError
 ├── ForesightError (ValueError)         a case that cannot be planned with foresight
 ├── ActionError (ValueError)            an action that is not in the action space
 ├── MessageError (ValueError)           bytes that are no message
+├── RecordingError (ValueError)         a recording that cannot be written, read or replayed
 ├── BrokerError (ConnectionError)       a broker that cannot be used (closed, forked, no address)
 ├── RefusedError (ConnectionError)      a handshake that the proxy refuses: no key, or the wrong one
 ├── KeyFileError (ValueError)           a key that is missing, taken, or open to others
@@ -85,6 +86,10 @@ class ActionError(ZgridError, ValueError):
 
 class MessageError(ZgridError, ValueError):
     """Bytes that are no message of this protocol version."""
+
+
+class RecordingError(ZgridError, ValueError):
+    """A recording that cannot be written, read or replayed."""
 
 
 class BrokerError(ZgridError, ConnectionError):

@@ -19,6 +19,7 @@ from typing import IO
 from zgrid.errors import BrokerError, NodeDiedError, NodeSilentError
 from zgrid.failure import FAIL, OnFailure, Restarts, strictest
 from zgrid.messaging import Address
+from zgrid.runfile import RunFile
 from zgrid.topology import Topology
 from zgrid.topology.nodes import NodePlan, node_plans
 
@@ -71,6 +72,7 @@ class Session:
         self._pid = os.getpid()
         self._json = topology.model_dump_json()
         self.address: Address | None = None
+        self._runfile: RunFile | None = None
 
     def start_proxy(self) -> Address:
         """Start the proxy and wait until it listens.
@@ -88,6 +90,7 @@ class Session:
             process.popen.wait()
             raise BrokerError(f"the ZeroMQ proxy did not come up:\n{process.tail()}")
         self.address = address = Address.parse(json.loads(line)["address"])
+        self._runfile = RunFile.write(str(address), self.topology.name, self.topology.broker.keys)
         return address
 
     def start_agents(self, address: Address) -> None:
@@ -205,6 +208,8 @@ class Session:
         """End all processes: those that were told to leave get a moment, then SIGTERM, then SIGKILL."""
         if os.getpid() != self._pid:
             return
+        if self._runfile is not None:
+            self._runfile.remove()
         everybody = list(self.processes.values())
         nodes = [process for process in everybody if process.name != PROXY]
         _wait(nodes, _LEAVE_S if all(process.may_end for process in nodes) else 0.0)

@@ -8,9 +8,11 @@ from zgrid.messaging.checking_proxy import run_checking_proxy
 from zgrid.messaging.in_memory import InMemoryBroker
 from zgrid.messaging.inspector import Inspector, count_refusal
 from zgrid.messaging.keys import WATCHER, Credentials, credentials_of
+from zgrid.messaging.playback import Playback
 from zgrid.messaging.proxy import run_proxy
 from zgrid.messaging.pulse import Pulse
 from zgrid.messaging.rights import Rights
+from zgrid.messaging.tap import Heard, Tap
 from zgrid.messaging.zmq_broker import ZmqBroker
 
 __all__ = [
@@ -18,11 +20,14 @@ __all__ = [
     "Address",
     "Credentials",
     "Delivery",
+    "Heard",
     "InMemoryBroker",
     "Inspector",
     "MessageBroker",
+    "Playback",
     "Pulse",
     "Rights",
+    "Tap",
     "ZmqBroker",
     "count_refusal",
     "credentials_of",

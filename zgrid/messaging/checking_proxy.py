@@ -21,7 +21,7 @@ from zgrid.messaging.address import END, Address
 from zgrid.messaging.gatekeeper import Gatekeeper
 from zgrid.messaging.inspector import count_refusal
 from zgrid.messaging.keys import Credentials, KeyRing, fingerprint, for_proxy
-from zgrid.messaging.proxy import bind
+from zgrid.messaging.proxy import BACKLOG, bind
 from zgrid.messaging.rights import NOTHING, Rights, probe_prefix
 from zgrid.messaging.zmq_broker import configure
 
@@ -235,6 +235,7 @@ class CheckingProxy:
         socket.zap_domain = b"zgrid"
         if kind == zmq.XPUB:
             socket.setsockopt(zmq.XPUB_MANUAL, 1)
+            socket.setsockopt(zmq.SNDHWM, BACKLOG)
         self._gate.watch(socket)
         return socket
 

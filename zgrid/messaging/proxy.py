@@ -10,6 +10,11 @@ from zgrid.errors import BrokerError
 from zgrid.messaging.address import Address
 from zgrid.messaging.zmq_broker import configure
 
+BACKLOG = 100_000
+"""Messages that wait for one subscriber; more are dropped. A participant reads as fast as the network carries, and in
+lockstep is never more than a step behind. This bounds what a watcher costs that is connected, but hardly reads.
+"""
+
 
 def run_proxy(host: str, ports: Sequence[int] | None, bound: Callable[[Address], None]) -> None:
     """Bind, tell ``bound`` where, and forward until the process ends.
@@ -21,6 +26,7 @@ def run_proxy(host: str, ports: Sequence[int] | None, bound: Callable[[Address],
     publishers, subscribers = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
     for socket in (publishers, subscribers):
         configure(socket)
+    subscribers.setsockopt(zmq.SNDHWM, BACKLOG)
     wanted = ports or (0, 0)
     try:
         address = Address(host, bind(publishers, host, wanted[0]), bind(subscribers, host, wanted[1]))
