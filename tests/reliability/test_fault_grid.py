@@ -40,8 +40,7 @@ from zgrid.errors import AgentError, BrokerError, NodeDiedError, NodeSilentError
 from zgrid.messaging import Address
 from zgrid.session import Session
 
-pytestmark = pytest.mark.usefixtures("no_leftovers")
-slow = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_leftovers")]
 NOTICED_S = 2.0
 ROLES = {"device": DEVICE, "grid": GRID}
 ENDS = {
@@ -83,7 +82,7 @@ def fails(env: zgrid.NetworkedGridEnv, act: Callable[[], Any], fault: str, node:
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("fault", ["kill", pytest.param("stop", marks=slow), pytest.param("raise", marks=slow)])
+@pytest.mark.parametrize("fault", ["kill", "stop", "raise"])
 def test_before_ready(role: str, fault: str, module: str, tmp_path: Path) -> None:
     write_agents(tmp_path, module, ready=fault)
     with closing(zgrid.parallel_env(content_of(role, module))) as env:
@@ -97,7 +96,6 @@ def test_before_ready(role: str, fault: str, module: str, tmp_path: Path) -> Non
             assert "RuntimeError: out of sorts" in caught.value.last_lines
 
 
-@slow
 @pytest.mark.parametrize("role", ROLES)
 def test_slow_before_ready(role: str, module: str, tmp_path: Path) -> None:
     write_agents(tmp_path, module, ready="slow")
@@ -136,7 +134,7 @@ def quiet(folder: Path, module: str) -> str:
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("fault", [pytest.param("kill", marks=slow), pytest.param("stop", marks=slow)])
+@pytest.mark.parametrize("fault", ["kill", "stop"])
 def test_between_steps(role: str, fault: str) -> None:
     node = {"device": "mg_1.pv_1", "grid": "mg_1"}[role]
     with closing(zgrid.parallel_env(plain())) as env:
@@ -146,7 +144,7 @@ def test_between_steps(role: str, fault: str) -> None:
         fails(env, lambda: step(env), fault, node)
 
 
-@pytest.mark.parametrize("node", ["mg_1.pv_1", pytest.param("mg_1", marks=slow), "broker"])
+@pytest.mark.parametrize("node", ["mg_1.pv_1", "mg_1", "broker"])
 def test_slow_between_steps(node: str) -> None:
     """A pause of half a second is no failure."""
     expected = rewards(plain(), 3)
@@ -163,7 +161,7 @@ def test_slow_between_steps(node: str) -> None:
         assert env.stats()["refused"] == {}
 
 
-@pytest.mark.parametrize("node", ["mg_1.pv_1", pytest.param("mg_1", marks=slow), "broker"])
+@pytest.mark.parametrize("node", ["mg_1.pv_1", "mg_1", "broker"])
 @pytest.mark.parametrize("fault", SIGNALS)
 def test_at_shutdown(node: str, fault: str) -> None:
     with closing(zgrid.parallel_env(plain())) as env:
@@ -177,7 +175,6 @@ def test_at_shutdown(node: str, fault: str) -> None:
         assert not any(map(is_alive, pids))
 
 
-@slow
 @pytest.mark.parametrize("node", ["mg_1.pv_1", "mg_1", "broker"])
 def test_slow_at_shutdown(node: str) -> None:
     with closing(zgrid.parallel_env(plain())) as env:
@@ -318,7 +315,7 @@ def external(content: dict[str, Any], node: str, folder: Path) -> Iterator[tuple
         session.stop()
 
 
-@pytest.mark.parametrize("role", ["device", pytest.param("grid", marks=slow)])
+@pytest.mark.parametrize("role", ["device", "grid"])
 @pytest.mark.parametrize("moment", ["before ready", "mid-step", "between steps", "at shutdown"])
 def test_link_cut(role: str, moment: str, tmp_path: Path) -> None:
     node = {"device": "mg_1.pv_1", "grid": "mg_1"}[role]
@@ -409,7 +406,7 @@ def test_the_proxy_before_ready(fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", SIGNALS)
-@pytest.mark.parametrize("moment", ["mid-step", pytest.param("between steps", marks=slow)])
+@pytest.mark.parametrize("moment", ["mid-step", "between steps"])
 def test_the_proxy(fault: str, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(zgrid.parallel_env(plain())) as env:
         env.reset(seed=0)
@@ -447,9 +444,12 @@ def launched(content: dict[str, Any], folder: Path, *arguments: str) -> Iterator
     try:
         yield process
     finally:
+        left = descendants(process.pid)
         if process.poll() is None:
             process.kill()
         process.communicate()
+        for pid in filter(is_alive, left):  # one that is stopped cannot see that its parent is gone
+            os.kill(pid, signal.SIGKILL)
 
 
 def with_flow(module: str) -> dict[str, Any]:
@@ -459,8 +459,8 @@ def with_flow(module: str) -> dict[str, Any]:
 TOLD = {"kill": "node env killed by signal 9", "stop": "node env: its process is stopped", "raise": "out of sorts"}
 
 
-@pytest.mark.parametrize("moment", [pytest.param("before ready", marks=slow), "mid-step"])
-@pytest.mark.parametrize("fault", ["kill", "stop", pytest.param("raise", marks=slow)])
+@pytest.mark.parametrize("moment", ["before ready", "mid-step"])
+@pytest.mark.parametrize("fault", ["kill", "stop", "raise"])
 def test_the_env(fault: str, moment: str, module: str, tmp_path: Path) -> None:
     write_flow(tmp_path, module, **{"ready" if moment == "before ready" else "acts": fault})
     with launched(with_flow(module), tmp_path) as process:
@@ -481,7 +481,6 @@ def with_patience(process: subprocess.Popen[str]) -> None:
         return
 
 
-@slow
 @pytest.mark.parametrize("moment", ["before ready", "mid-step"])
 def test_the_env_is_slow(moment: str, module: str, tmp_path: Path) -> None:
     write_flow(tmp_path, module, **{"ready" if moment == "before ready" else "acts": "slow"})
@@ -489,7 +488,7 @@ def test_the_env_is_slow(moment: str, module: str, tmp_path: Path) -> None:
         assert process.wait(60.0) == 0
 
 
-@pytest.mark.parametrize("fault", [pytest.param("kill", marks=slow), "stop"])
+@pytest.mark.parametrize("fault", ["kill", "stop"])
 def test_the_env_between_steps_and_at_shutdown(fault: str, tmp_path: Path) -> None:
     """The launcher is told to end while its env no longer answers."""
     with launched(plain() | {"episode_steps": 100_000}, tmp_path) as process:

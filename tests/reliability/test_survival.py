@@ -54,7 +54,7 @@ def play(env: zgrid.NetworkedGridEnv, steps: int, events: list[str]) -> list[dic
     ("node", "sent"),
     [
         (DG, signal.SIGKILL),
-        ("mg_1", signal.SIGKILL),
+        pytest.param("mg_1", signal.SIGKILL, marks=slow),
         pytest.param(DG, signal.SIGSTOP, marks=slow),
         pytest.param("mg_1", signal.SIGSTOP, marks=slow),
         ("broker", signal.SIGKILL),
@@ -79,6 +79,7 @@ def test_a_restart_changes_nothing_but_the_time(node: str, sent: signal.Signals)
     assert events == [told if node == "broker" else f"{node}: restarted: {cause}"]
 
 
+@slow
 def test_a_restart_in_the_next_episode_knows_nothing_of_the_last() -> None:
     content = declared(DG, "restart")
     with closing(zgrid.parallel_env(content, centralized=True)) as env:
@@ -95,6 +96,7 @@ def test_a_restart_in_the_next_episode_knows_nothing_of_the_last() -> None:
         assert got + play(env, 2, []) == expected
 
 
+@slow
 def test_who_dies_too_often_ends_the_run() -> None:
     content = declared(DG, {"kind": "restart", "maximum": 1, "backoff_s": 0.0})
     with closing(zgrid.parallel_env(content)) as env:
@@ -129,7 +131,8 @@ def test_a_device_falls_back_to_its_safe_setpoint() -> None:
     assert events == [f"{DG}: fallback (its safe setpoint): killed by signal 9"]
 
 
-@pytest.mark.parametrize("hold_steps", [2, pytest.param(0, marks=slow)])
+@slow
+@pytest.mark.parametrize("hold_steps", [2, 0])
 def test_the_devices_of_a_grid_hold_and_then_go_safe(hold_steps: int) -> None:
     content = declared("mg_1", {"kind": "fallback", "hold_steps": hold_steps})
     devices = content["grids"]["mg_1"]["devices"]
@@ -151,7 +154,8 @@ def test_the_devices_of_a_grid_hold_and_then_go_safe(hold_steps: int) -> None:
     assert events == [told]
 
 
-@pytest.mark.parametrize("node", [DG, pytest.param("mg_1", marks=slow)])
+@slow
+@pytest.mark.parametrize("node", [DG, "mg_1"])
 def test_who_comes_back_takes_over_again(node: str) -> None:
     """A node that was only paused rejoins between two steps, and what it says while it is replaced is refused."""
     content = declared(node, "fallback") | {"policy": "random", "episode_steps": 1000}
@@ -170,6 +174,7 @@ def test_who_comes_back_takes_over_again(node: str) -> None:
         assert len(events) == 2
 
 
+@slow
 def test_after_a_device_rejoined_it_knows_its_state() -> None:
     """The battery's charge goes on from where the stand-in left it."""
     content = declared("mg_1.ess_1", "fallback") | {"episode_steps": 1000}
@@ -207,7 +212,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     return name
 
 
-@pytest.mark.parametrize("broker", ["zmq", "in_memory"])
+@pytest.mark.parametrize("broker", [pytest.param("zmq", marks=slow), "in_memory"])
 @pytest.mark.parametrize("policy", ["restart", "fallback"])
 @pytest.mark.parametrize("role", ["device", "grid"])
 def test_an_agent_that_raises_once_is_survived(role: str, policy: str, broker: str, module: str) -> None:
@@ -224,6 +229,7 @@ def test_an_agent_that_raises_once_is_survived(role: str, policy: str, broker: s
     assert events[0].endswith("RuntimeError: out of sorts")
 
 
+@slow
 def test_an_agent_that_raises_always_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "always.py").write_text(
@@ -288,6 +294,7 @@ def test_a_device_that_hears_nothing_of_its_grid_goes_safe_by_itself_and_latches
 SILENT = "nothing was heard of it for 1.5 s: it is stopped, hangs, or is cut off"
 
 
+@slow
 def test_a_latched_device_stays_safe_until_it_is_rearmed() -> None:
     """Its grid was only paused: it speaks again, and the device keeps to what is safe until somebody says otherwise."""
     content = plain() | {"episode_steps": 1000}
@@ -331,6 +338,7 @@ def test_what_cannot_be_is_a_finding(key: str, value: Any, path: str) -> None:
     assert any(finding.path.startswith(path) for finding in caught.value.findings), caught.value
 
 
+@slow
 def test_without_a_restart_a_proxy_that_is_gone_says_what_would_have_helped() -> None:
     topology = zgrid.load(plain())
     session = Session(topology)
