@@ -1,4 +1,4 @@
-"""The command line: ``zgrid run|evaluate|validate|schema|generate|export|keys``; ``launch.py`` is ``zgrid run``."""
+"""Command line: ``zgrid run|join|evaluate|validate|schema|generate|export|keys``; ``launch.py`` is ``zgrid run``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zgrid.cli_evaluate import add_evaluate, evaluate
+from zgrid.cli_join import add_join, join
 from zgrid.cli_keys import add_keys, keys
 from zgrid.command import (
     BAD_INPUT,
@@ -20,6 +21,7 @@ from zgrid.command import (
     INTERRUPTED,
     OK,
     TERMINATED,
+    Terminated,
     count,
     make_folder,
     policy_settings,
@@ -27,11 +29,8 @@ from zgrid.command import (
     tell,
 )  # fmt: skip
 from zgrid.errors import MissingExtraError, NetworkError, TopologyError, ZgridError
-from zgrid.launcher import Terminated, launch
-from zgrid.play import Plan
 from zgrid.topology import Topology, examine, json_schema, load, parse_overrides
 from zgrid.topology.generated import dump, generate
-from zgrid.view import ConsoleView
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_run(commands.add_parser("run", help="play a topology", **_texts("zgrid run")))
+    add_join(commands)
     add_evaluate(commands)
     validate = commands.add_parser(
         "validate", help="check a topology", epilog="example: zgrid validate topologies/3mg.yaml"
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_keys(commands)
     arguments = parser.parse_args(argv)
     command = {
-        "run": run, "evaluate": evaluate, "validate": _validate, "schema": _schema, "generate": _generate,
+        "run": run, "join": join, "evaluate": evaluate, "validate": _validate, "schema": _schema, "generate": _generate,
         "export": _export, "keys": keys,
     }[arguments.command]  # fmt: skip
     return command(arguments)
@@ -131,6 +131,10 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Play a topology; the exit code."""
+    from zgrid.launcher import launch  # these show tables, and a machine that only joins runs has nothing to show
+    from zgrid.play import Plan
+    from zgrid.view import ConsoleView
+
     try:
         topology = load(arguments.file, _overrides(arguments))
         plan = Plan(arguments.episodes, arguments.steps, topology.seed, arguments.out)

@@ -1,10 +1,14 @@
-"""What commands share: exit codes, arguments that several take, and how they tell an error."""
+"""What commands share: exit codes, arguments that several take, how they tell an error, and SIGTERM."""
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from zgrid.errors import Finding, TopologyError
@@ -49,3 +53,25 @@ def tell(text: str, code: int) -> int:
     """Print a text to standard error; the exit code, for the caller to return."""
     print(text, file=sys.stderr)
     return code
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that everything is ended in order.
+
+    Raises:
+        Terminated: when it comes.
+    """
+
+    def on_sigterm(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
