@@ -46,8 +46,8 @@ def join(arguments: argparse.Namespace) -> int:
     """Start the nodes of this machine and wait for their end; the exit code."""
     try:
         topology = load(arguments.file, _overrides(arguments), checked=False)
-        address = _address(arguments.connect, topology)
         names = nodes_of(topology, arguments.host)
+        address = _address(arguments.connect, topology)
         for name in names:
             credentials_of(topology.broker.keys, name)  # say now what is missing, of any of them
         with sigterm_raises():

@@ -148,7 +148,7 @@ class Watchdog:
     def __init__(self, topology: Topology, agents: Mapping[str, Agent], home: Mapping[str, str]) -> None:
         """``agents`` are those of the node, as they are replaced."""
         self._agents = agents
-        self._watched: dict[str, Agent] = {}
+        self._armed: dict[str, Agent] = {}
         self._limits: dict[str, tuple[str, float, tuple[str, ...]]] = {}
         for spec in topology.device_specs:
             limit_s = spec.config.watchdog_s
@@ -163,14 +163,16 @@ class Watchdog:
         """Trip the devices whose grid is silent; what to tell the env."""
         for agent_id, (grid, limit_s, names) in self._limits.items():
             agent = self._agents[agent_id]
-            if agent is not self._watched.get(agent_id):  # it begins anew: whoever told it to has been heard
-                self._watched[agent_id] = agent
+            if not isinstance(agent, DeviceAgent) or agent.latched:
+                self._armed.pop(agent_id, None)
+                continue
+            if agent is not self._armed.get(agent_id):  # it begins, or is rearmed: whoever told it to has been heard
+                self._armed[agent_id] = agent
                 for name in names:
                     pulse.expect(name)
-            if not isinstance(agent, DeviceAgent) or agent.latched:
-                continue
             if min(map(pulse.silence_s, names)) > limit_s:
                 agent.trip()
+                del self._armed[agent_id]
                 cause = f"nothing was heard of {grid} for {limit_s:g} s"
                 logger.warning("%s: watchdog: %s; it keeps to its safe setpoint until it is rearmed", agent_id, cause)
                 yield Notice(agent_id, "watchdog", cause)

@@ -90,7 +90,7 @@ def _check_machines(topology: Topology) -> Iterator[Finding]:
             )
     if topology.mode == "zmq" and is_loopback(topology.broker.host):
         hosts = {plan.host: name for name, plan in node_plans(topology).items() if plan.host is not None}
-        away = {host: name for host, name in hosts.items() if known[host] and not is_here(host)}
+        away = {host: name for host, name in hosts.items() if known.get(host) and not is_here(host)}
         for host, name in list(away.items())[:1]:
             own = own_address(host)
             yield Finding(
