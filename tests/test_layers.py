@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("zgrid.errors", "zgrid.kpis"),
+    ("zgrid.errors", "zgrid.kpis", "zgrid.machines"),
     (
         "zgrid.registry",
         "zgrid.failure",
@@ -38,7 +38,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("zgrid.execution",),
     ("zgrid.environment", "zgrid.vector", "zgrid.survey", "zgrid.foresight"),
     ("zgrid.play", "zgrid.evaluation"),
-    ("zgrid.launcher", "zgrid.cli_evaluate", "zgrid.cli_keys", "zgrid.cli_record", "zgrid.cli_watch", "zgrid.rl"),
+    (
+        "zgrid.launcher",
+        "zgrid.cli_evaluate",
+        "zgrid.cli_join",
+        "zgrid.cli_keys",
+        "zgrid.cli_record",
+        "zgrid.cli_watch",
+        "zgrid.rl",
+    ),
     ("zgrid.cli", "nodes"),
 )
 """Lowest first. Those of one layer do not know each other; within a package its modules may."""
@@ -237,6 +245,7 @@ def test_library_code_does_not_print_or_exit(module: str) -> None:
         "nodes",
         "zgrid.cli",
         "zgrid.cli_evaluate",
+        "zgrid.cli_join",
         "zgrid.cli_keys",
         "zgrid.cli_record",
         "zgrid.cli_watch",

@@ -1,4 +1,4 @@
-"""The command line: ``zgrid run|evaluate|validate|topic|record|keys|...``; ``launch.py`` is ``zgrid run``."""
+"""The command line: ``zgrid run|join|evaluate|validate|topic|record|keys|...``; ``launch.py`` is ``zgrid run``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zgrid.cli_evaluate import add_evaluate, evaluate
+from zgrid.cli_join import add_join, join
 from zgrid.cli_keys import add_keys, keys
 from zgrid.cli_record import add_record, record, replay
 from zgrid.cli_watch import add_watch, watch
@@ -22,6 +23,7 @@ from zgrid.command import (
     INTERRUPTED,
     OK,
     TERMINATED,
+    Terminated,
     count,
     make_folder,
     policy_settings,
@@ -29,11 +31,8 @@ from zgrid.command import (
     tell,
 )  # fmt: skip
 from zgrid.errors import MissingExtraError, NetworkError, TopologyError, ZgridError
-from zgrid.launcher import Terminated, launch
-from zgrid.play import Plan
 from zgrid.topology import Topology, examine, json_schema, load, parse_overrides
 from zgrid.topology.generated import dump, generate
-from zgrid.view import ConsoleView
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_run(commands.add_parser("run", help="play a topology", **_texts("zgrid run")))
+    add_join(commands)
     add_evaluate(commands)
     add_watch(commands)
     add_record(commands)
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_keys(commands)
     arguments = parser.parse_args(argv)
     command = {
-        "run": run, "evaluate": evaluate, "validate": _validate, "schema": _schema, "generate": _generate,
+        "run": run, "join": join, "evaluate": evaluate, "validate": _validate, "schema": _schema, "generate": _generate,
         "export": _export, "topic": watch, "node": watch, "top": watch, "record": record, "replay": replay,
         "keys": keys,
     }[arguments.command]  # fmt: skip
@@ -136,6 +136,10 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Play a topology; the exit code."""
+    from zgrid.launcher import launch  # these show tables, and a machine that only joins runs has nothing to show
+    from zgrid.play import Plan
+    from zgrid.view import ConsoleView
+
     try:
         topology = load(arguments.file, _overrides(arguments))
         plan = Plan(arguments.episodes, arguments.steps, topology.seed, arguments.out)

@@ -1,12 +1,15 @@
-"""What commands share: exit codes, arguments that several take, and how they tell an error."""
+"""What commands share: exit codes, arguments that several take, how they tell an error, and SIGTERM."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from zgrid.errors import Finding, TopologyError, ZgridError
@@ -91,3 +94,25 @@ def nothing_heard(address: object, listened_s: float) -> int:
         f"python launch.py topologies/3mg.yaml --episodes 200",
         FAILED,
     )
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that everything is ended in order.
+
+    Raises:
+        Terminated: when it comes.
+    """
+
+    def on_sigterm(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

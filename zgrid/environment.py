@@ -299,7 +299,7 @@ def _build_execution(
         return MessageExecution(topology, world, InMemoryBroker(), run=run, nodes={})
     nodes = node_plans(topology)
     credentials = credentials_of(topology.broker.keys, ENV)
-    tolerant = topology.broker.on_failure.kind == "restart"
+    tolerant = topology.tolerates_gaps
     if connect is not None:
         broker = ZmqBroker(connect, run, credentials, tolerant=tolerant)
         return MessageExecution(topology, world, broker, run=run, nodes=nodes, on_ready=on_ready)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from contextlib import suppress
 from typing import Any, NoReturn
 
+from zgrid.command import sigterm_raises
 from zgrid.errors import Finding, TopologyError, ZgridError
 from zgrid.messaging import Address
 from zgrid.play import Plan
@@ -23,10 +22,6 @@ ENV_NODE = "env"
 _LOOK_S = 0.1
 
 
-class Terminated(BaseException):
-    """SIGTERM came."""
-
-
 def launch(topology: Topology, plan: Plan, view: ConsoleView, source: str = "FILE") -> dict[str, Any]:
     """Play the plan and show it; the summary. ``source`` is how the topology was named on the command line.
 
@@ -34,7 +29,7 @@ def launch(topology: Topology, plan: Plan, view: ConsoleView, source: str = "FIL
         ZgridError: the run failed; everything that was started has ended.
         Terminated: SIGTERM came; likewise.
     """
-    with _sigterm_raises(), view:
+    with sigterm_raises(), view:
         if topology.mode == "zmq":
             return _launch_nodes(topology, plan, view, source)
         return _play_here(topology, plan, view)
@@ -63,9 +58,11 @@ def _launch_nodes(topology: Topology, plan: Plan, view: ConsoleView, source: str
             _await_check(lines, session, env, view)
         session.start_agents(address)
         view.coming(_states(session, address))
-        for name in _elsewhere(session):
-            where = f" on {session.plans[name].host}" if session.plans[name].host is not None else ""
-            view.say(f"waiting for {name}; start it{where} with: {session.command(name)}")
+        for host, names in _elsewhere(session).items():
+            if host is not None:
+                view.say(f"waiting for {', '.join(names)}; on {host} type: {session.join_command(host)}")
+            for name in names if host is None else ():
+                view.say(f"waiting for {name}; start it with: {session.command(name)}")
         return _follow(lines, session, env, view)
     finally:
         session.stop()
@@ -82,9 +79,13 @@ def _env_arguments(plan: Plan, address: Address) -> list[str]:
     return arguments
 
 
-def _elsewhere(session: Session) -> list[str]:
-    """The nodes that somebody else starts."""
-    return [name for name, plan in session.plans.items() if not session.starts(plan)]
+def _elsewhere(session: Session) -> dict[str | None, list[str]]:
+    """The nodes that somebody else starts, by their machines; None: where that is not said."""
+    nodes: dict[str | None, list[str]] = {}
+    for name, plan in session.plans.items():
+        if not session.starts(plan):
+            nodes.setdefault(plan.host, []).append(name)
+    return nodes
 
 
 def _states(session: Session, address: Address) -> dict[str, str]:
@@ -168,17 +169,3 @@ def _lines(process: Process, session: Session) -> Iterator[str]:
             return
         *lines, rest = (rest + part).split(b"\n")
         yield from (line.decode() for line in lines)
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C, so that everything is ended in order."""
-
-    def on_sigterm(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, on_sigterm)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

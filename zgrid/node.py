@@ -153,6 +153,7 @@ class Watchdog:
     def __init__(self, topology: Topology, agents: Mapping[str, Agent], home: Mapping[str, str]) -> None:
         """``agents`` are those of the node, as they are replaced."""
         self._agents = agents
+        self._armed: dict[str, Agent] = {}
         self._limits: dict[str, tuple[str, float, tuple[str, ...]]] = {}
         for spec in topology.device_specs:
             limit_s = spec.config.watchdog_s
@@ -168,9 +169,15 @@ class Watchdog:
         for agent_id, (grid, limit_s, names) in self._limits.items():
             agent = self._agents[agent_id]
             if not isinstance(agent, DeviceAgent) or agent.latched:
+                self._armed.pop(agent_id, None)
                 continue
+            if agent is not self._armed.get(agent_id):  # it begins, or is rearmed: whoever told it to has been heard
+                self._armed[agent_id] = agent
+                for name in names:
+                    pulse.expect(name)
             if min(map(pulse.silence_s, names)) > limit_s:
                 agent.trip()
+                del self._armed[agent_id]
                 cause = f"nothing was heard of {grid} for {limit_s:g} s"
                 logger.warning("%s: watchdog: %s; it keeps to its safe setpoint until it is rearmed", agent_id, cause)
                 yield Notice(agent_id, "watchdog", cause)
@@ -230,13 +237,13 @@ def _serve_run(topology: Topology, name: str, agent_ids: Sequence[str], address:
     """Host a node's agents for one run; whether that was ended by a Stop."""
     bus = make_bus(topology, name)
     agents = make_agents(topology, agent_ids)
-    tolerant = topology.broker.on_failure.kind == "restart"
-    broker = ZmqBroker(address, credentials=credentials_of(topology.broker.keys, name), tolerant=tolerant)
+    credentials = credentials_of(topology.broker.keys, name)
+    broker = ZmqBroker(address, credentials=credentials, tolerant=topology.tolerates_gaps)
     host = Host(broker, "", time.time_ns() // 1_000_000, bus)
     steward = Steward(name, agents, topology.hash(agent_ids[-1]), lambda agent: make_agent(topology, agent))
     steward.host, steward.patience_s = host, topology.broker.ready_timeout_s
     watchdog = Watchdog(topology, steward.agents, bus.homes)
-    if tolerant:
+    if topology.broker.on_failure.kind == "restart":
         host.remember()
     try:
         for receiver in (*agents, steward):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import IO
 
 from zgrid.errors import BrokerError, NodeDiedError, NodeSilentError
 from zgrid.failure import FAIL, OnFailure, Restarts, strictest
+from zgrid.machines import ANY, is_here, own_address
 from zgrid.messaging import Address
 from zgrid.runfile import RunFile
 from zgrid.topology import Topology
@@ -97,8 +97,12 @@ class Session:
         """Start a process for each node that runs here."""
         for name, plan in self.plans.items():
             if self.starts(plan):
-                kind = "grid" if plan.agents[-1] in self.topology.grids else "device"
-                self.spawn(name, f"nodes.{kind}", ["-", name, "--connect", str(address)])
+                self.start_agent(name, address)
+
+    def start_agent(self, name: str, address: Address, *options: str) -> None:
+        """Start the process of one node."""
+        module = module_of(self.topology, self.plans[name])
+        self.spawn(name, module, ["-", name, "--connect", str(address), *options])
 
     def starts(self, plan: NodePlan) -> bool:
         """Whether a node is started from here, not by hand or on another machine."""
@@ -184,9 +188,9 @@ class Session:
         """Why a node is not there, as far as that can be seen from here."""
         process = self.processes.get(name)
         if process is None:
-            host = self.plans[name].host
-            where = f"external, on {host}" if host is not None else "external"
-            told = f"{where}, and it never answered; start it with\n" + " " * 6 + self.command(name)
+            _, run, host = self.plans[name]
+            where = [word for word in ("external" if run == "external" else "", f"on {host}" if host else "") if word]
+            told = f"{', '.join(where)}, and it never answered; start it with\n" + " " * 6 + self.command(name)
             return told + self._refusals()
         code = process.popen.poll()
         state = "it runs, but never answered the roll call" if code is None else f"exited with code {code}"
@@ -196,6 +200,10 @@ class Session:
     def command(self, name: str) -> str:
         """What to type on another machine to start a node."""
         return start_command(self.topology, name, self._source, self.address)
+
+    def join_command(self, host: str) -> str:
+        """What to type on another machine to start all nodes there."""
+        return f"zgrid join {self._source} {_way(self.topology, host, self.address)}"
 
     def _refusals(self) -> str:
         """Whom the proxy turned away lately, in its own words."""
@@ -232,19 +240,25 @@ class Session:
 
 def start_command(topology: Topology, name: str, source: str, address: Address | None) -> str:
     """What to type to start a node by hand."""
-    kind = "grid" if node_plans(topology)[name].agents[-1] in topology.grids else "device"
-    where = str(address).replace("0.0.0.0", "ADDRESS_OF_THIS_MACHINE")
-    return f"python -m nodes.{kind} {source} {name} --connect {where}"
+    plan = node_plans(topology)[name]
+    return f"python -m {module_of(topology, plan)} {source} {name} {_way(topology, plan.host, address)}"
 
 
-def is_here(host: str) -> bool:
-    """Whether an address or name is one of this machine."""
-    try:
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-    except OSError:
-        return False
-    return True
+def module_of(topology: Topology, plan: NodePlan) -> str:
+    """The module that runs a node; that of grids also where their devices are with them."""
+    return "nodes.grid" if plan.agents[-1] in topology.grids else "nodes.device"
+
+
+def _way(topology: Topology, host: str | None, address: Address | None) -> str:
+    """How a machine reaches the proxy, and with whose keys."""
+    if address is not None and address.host == ANY:
+        own = own_address(host) if host is not None else None
+        address = address._replace(host=own or "ADDRESS_OF_THIS_MACHINE")
+    way = f"--connect {address}"
+    if topology.broker.keys is None:
+        return way
+    keys = Path(topology.broker.keys)
+    return f"{way} --keys {keys.relative_to(Path.cwd()) if keys.is_relative_to(Path.cwd()) else keys}"
 
 
 def _is_stopped(process: Process) -> bool:

@@ -422,6 +422,39 @@ class TestBroker:
         assert self.findings(host=host) == []
 
 
+class TestMachines:
+    """The hosts of grids and devices."""
+
+    def findings(self, host: Any, broker: str = "127.0.0.1") -> list[Finding]:
+        content = put(small_topology(), "broker", {"host": broker, "insecure": True})
+        return findings(put(content, "grids.mg_1.devices.pv_1.host", host))
+
+    @pytest.mark.parametrize(
+        "host", ["10.0.0.300", "10.0.0", "0.0.0.0", "10.0.0.2:5555", "tcp://a", "a b", "", "-a", "::1", "*"]
+    )
+    def test_what_is_no_host_is_told(self, host: str) -> None:
+        ((path, message),) = self.findings(host)
+        assert path == "grids.mg_1.devices.pv_1.host"
+        assert message == f"expected an IPv4 address or a host name, got {host!r}"
+
+    def test_a_name_that_nobody_knows_is_told_once_for_each_that_has_it(self) -> None:
+        content = put(small_topology(), "grids.mg_1.devices.pv_1.host", "no.such.machine.invalid")
+        found = findings(put(content, "grids.mg_1.host", "no.such.machine.invalid"))
+        assert [path for path, _ in found] == ["grids.mg_1.host", "grids.mg_1.devices.pv_1.host"]
+        assert "cannot be resolved" in found[0].message
+        assert findings(content | {"centralized": True}) == []
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", None])
+    def test_this_machine_needs_nothing(self, host: str | None) -> None:
+        assert self.findings(host) == []
+
+    def test_a_proxy_on_loopback_cannot_be_reached_from_elsewhere(self) -> None:
+        ((path, message),) = self.findings("192.0.2.77")
+        assert path == "broker.host"
+        assert message.startswith("mg_1.pv_1 runs on 192.0.2.77 and cannot reach 127.0.0.1; set broker.host to ")
+        assert self.findings("192.0.2.77", "0.0.0.0") == []
+
+
 class TestFeeder:
     def finding(self, key: str, value: Any) -> Finding:
         return the_finding(put(feeder_topology(), key, value))

@@ -21,6 +21,7 @@ from zgrid.topology.nodes import NodePlan, node_plans
 from zgrid.topology.traffic import CONTROL, Line, hearers, homes, lines
 
 CONSENSUS = {"horizontal": {"kind": "average_consensus", "rounds": 3}}
+OPEN = {"broker.host": "0.0.0.0", "broker.insecure": True}  # nodes on other machines need a proxy that they reach
 DEVICES = ("dg_1", "pv_1", "ess_1")
 PLACEMENTS: tuple[Any, ...] = ("agent", "grid", {"pool": 1}, {"pool": 2}, {"pool": 3}, {"pool": 9})
 
@@ -31,7 +32,7 @@ def of(*grids: int) -> tuple[str, ...]:
 
 
 def plans(placement: Any = "agent", overrides: dict[str, Any] | None = None, *, grids: int = 2) -> dict[str, NodePlan]:
-    return node_plans(load(small_topology(grids), {"placement": placement, **(overrides or {})}))
+    return node_plans(load(small_topology(grids), {"placement": placement, **OPEN, **(overrides or {})}))
 
 
 def hosted(placement: Any, overrides: dict[str, Any] | None = None, *, grids: int = 2) -> dict[str, tuple[str, ...]]:
@@ -123,14 +124,13 @@ class TestGrid:
     def test_a_device_on_another_machine_than_its_grid_is_a_node_of_its_own(self) -> None:
         overrides = {"grids.mg_1.host": "10.0.0.2", "grids.mg_1.devices.pv_1.host": "10.0.0.3"}
         assert plans("grid", overrides, grids=1) == {
-            "mg_1.dg_1": NodePlan(("mg_1.dg_1",), "process", None),
             "mg_1.pv_1": NodePlan(("mg_1.pv_1",), "process", "10.0.0.3"),
-            "mg_1.ess_1": NodePlan(("mg_1.ess_1",), "process", None),
-            "mg_1": NodePlan(("mg_1",), "process", "10.0.0.2"),
+            "mg_1": NodePlan(("mg_1.dg_1", "mg_1.ess_1", "mg_1"), "process", "10.0.0.2"),
         }
 
-    def test_devices_on_the_machine_of_their_grid_are_with_it(self) -> None:
-        overrides = {"grids.mg_1.host": "10.0.0.2", "grids.mg_1.devices.*.host": "10.0.0.2"}
+    @pytest.mark.parametrize("host", ["10.0.0.2", None])
+    def test_devices_on_the_machine_of_their_grid_or_on_none_are_with_it(self, host: str | None) -> None:
+        overrides = {"grids.mg_1.host": "10.0.0.2", "grids.mg_1.devices.*.host": host}
         assert plans("grid", overrides, grids=1) == {"mg_1": NodePlan(of(1), "process", "10.0.0.2")}
 
 
@@ -203,7 +203,7 @@ def spread() -> Iterator[Topology]:
     }  # fmt: skip
     for placement in PLACEMENTS:
         for overrides in ({}, odd):
-            yield load(small_topology(3), {"placement": placement, **CONSENSUS, **overrides})
+            yield load(small_topology(3), {"placement": placement, **OPEN, **CONSENSUS, **overrides})
 
 
 @pytest.mark.parametrize("topology", list(spread()), ids=lambda topology: str(topology.placement))

@@ -69,7 +69,11 @@ class AssetConfig(BaseModel):
         "process", description="over ZeroMQ: in a process of its own, inside the env node, or started by hand elsewhere"
     )
 
-    host: str | None = Field(None, description="address or name of the machine it runs on; default: the env's")
+    host: str | None = Field(
+        None,
+        description="address or name of the machine it runs on; default: the env's, or "
+        "with another placement than agent its grid's",
+    )
     on_failure: FailurePolicy = Field(FAIL, description="what its failure leads to")
     safe: dict[str, float] = Field(
         {}, description="entries of its safe setpoint, by name; the others leave things as they are"

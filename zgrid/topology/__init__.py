@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zgrid.topology.check import is_loopback, load_calendar, may_bind, open_bind
+from zgrid.topology.check import load_calendar, may_bind, open_bind
 from zgrid.topology.json_schema import json_schema
 from zgrid.topology.load import Source, examine, load
 from zgrid.topology.overrides import parse_overrides
@@ -14,7 +14,6 @@ __all__ = [
     "Source",
     "Topology",
     "examine",
-    "is_loopback",
     "json_schema",
     "load",
     "load_calendar",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
 
 from zgrid.devices import AssetConfig, DeviceConfig, device_class
 from zgrid.errors import Finding, NetworkError, ProfileError, UnknownNameError
+from zgrid.machines import is_address_or_name, is_here, is_loopback, own_address, resolve
 from zgrid.networks import Names, TapRange, find_network
 from zgrid.powerflow import POWER_FLOWS, power_flow_class
 from zgrid.profiles import Calendar, Series, find_file, read_series, series_names
 from zgrid.topology.kinds import UNSETTLED
+from zgrid.topology.nodes import node_plans
 from zgrid.topology.schema import BrokerConfig, GridConfig, NetworkConfig, Pool, Topology
 
 
@@ -20,6 +21,7 @@ def check(topology: Topology) -> list[Finding]:
     return [
         *_check_clock(topology),
         *_check_broker(topology),
+        *_check_machines(topology),
         *_check_power_flow(topology),
         *_check_profiles(topology),
         *_check_networks(topology),
@@ -77,12 +79,35 @@ def open_bind(host: str) -> str:
     )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address stays on this machine."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _check_machines(topology: Topology) -> Iterator[Finding]:
+    """That every host is one, and can reach the proxy. Names are looked up only where processes will need them."""
+    known: dict[str, bool] = {}
+    for path, host in _host_paths(topology):
+        if not is_address_or_name(host):
+            yield Finding(path, f"expected an IPv4 address or a host name, got {host!r}")
+        elif topology.mode == "zmq" and not known.setdefault(host, resolve(host) is not None):
+            yield Finding(
+                path, f"{host!r} cannot be resolved here; expected an address, or a name of DNS or /etc/hosts"
+            )
+    if topology.mode == "zmq" and is_loopback(topology.broker.host):
+        hosts = {plan.host: name for name, plan in node_plans(topology).items() if plan.host is not None}
+        away = {host: name for host, name in hosts.items() if known.get(host) and not is_here(host)}
+        for host, name in list(away.items())[:1]:
+            own = own_address(host)
+            yield Finding(
+                "broker.host",
+                f"{name} runs on {host} and cannot reach {topology.broker.host}; set broker.host to an address of this "
+                f"machine{f', as {own}' if own else ''}, or to 0.0.0.0 for all of them, and give broker.keys",
+            )
+
+
+def _host_paths(topology: Topology) -> Iterator[tuple[str, str]]:
+    for grid_id, grid in topology.grids.items():
+        if grid.host is not None:
+            yield f"grids.{grid_id}.host", grid.host
+        for name, device in grid.devices.items():
+            if device.host is not None:
+                yield f"grids.{grid_id}.devices.{name}.host", device.host
 
 
 def _check_power_flow(topology: Topology) -> Iterator[Finding]:

@@ -183,6 +183,14 @@ class Topology(_Section):
         of_grids = {grid_id: grid.on_failure for grid_id, grid in self.grids.items()}
         return {device.id: device.config.on_failure for device in self.device_specs} | of_grids
 
+    @property
+    def tolerates_gaps(self) -> bool:
+        """Whether a run may go on when something has failed. Then a gap in what is heard can be the trace of that,
+        as of a link that was down, and is counted; what is missing still is: no step ends without it.
+        """
+        policies = (self.broker.on_failure, *self.on_failure().values())
+        return any(policy.kind != "fail" for policy in policies)
+
     def series(self) -> set[str]:
         """Names of all time series in use."""
         networks = [grid.network for grid in self.grids.values()] + ([self.network] if self.network else [])
