@@ -206,8 +206,10 @@ def test_the_proxy_keeps_a_bounded_backlog_for_a_subscriber_that_reads_too_slowl
         with closing(ZmqBroker(address, "run")) as broker:
             while not slow.poll(20):
                 say(broker, "peer/x/", 0)
-            full_mb = flooded_mb(broker, slow, pid, 4 * BACKLOG)
-            assert flooded_mb(broker, slow, pid, 4 * BACKLOG) < full_mb + 50.0
+            sizes_mb = [flooded_mb(broker, slow, pid, 4 * BACKLOG)]
+            while len(sizes_mb) < 5 and not (len(sizes_mb) > 1 and sizes_mb[-1] < sizes_mb[-2] + 50.0):
+                sizes_mb.append(flooded_mb(broker, slow, pid, 4 * BACKLOG))
+        assert sizes_mb[-1] < sizes_mb[-2] + 50.0, sizes_mb  # unbounded, each flood adds more than 300
 
 
 def flooded_mb(broker: ZmqBroker, slow: zmq.Socket[bytes], pid: int, messages: int) -> float:
