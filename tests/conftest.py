@@ -96,7 +96,10 @@ def free_ports() -> tuple[int, int]:
 
 @pytest.fixture
 def no_leftovers() -> Iterator[None]:
-    """The test leaves no process behind."""
+    """The test leaves no process behind, and no file that tells of a run of this process; ports end with processes."""
+    from zgrid.runfile import living
+
     before = descendants(os.getpid())
     yield
+    assert [run.path for run in living() if run.pid == os.getpid()] == []
     assert wait_until(lambda: descendants(os.getpid()) <= before, 5.0), descendants(os.getpid()) - before

@@ -67,16 +67,18 @@ def living() -> list[RunFile]:
 
 
 def _readable() -> Iterator[RunFile]:
-    for path in folder().glob("*.json"):
-        try:
-            raw = json.loads(path.read_text())
-            keys = raw["keys"]
-            yield RunFile(
-                path, int(raw["pid"]), str(raw["address"]), str(raw["topology"]),
-                str(keys) if keys is not None else None, float(raw["started"]),
-            )  # fmt: skip
-        except (OSError, ValueError, TypeError, KeyError):
-            continue  # being written or removed at this moment, or not of ours
+    runs = (_read(path) for path in folder().glob("*.json"))
+    return (run for run in runs if run is not None)
+
+
+def _read(path: Path) -> RunFile | None:
+    """What a run file says; None of one that is written or removed at this moment, or is none of ours."""
+    try:
+        raw = json.loads(path.read_text())
+        keys = None if raw["keys"] is None else str(raw["keys"])
+        return RunFile(path, int(raw["pid"]), str(raw["address"]), str(raw["topology"]), keys, float(raw["started"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _is_ours(path: Path) -> bool:
