@@ -152,6 +152,7 @@ def test_nodes_end_with_the_run_and_nothing_heavy_is_needed(tmp_path: Path) -> N
         assert "HEAVY []" in process.said
 
 
+@pytest.mark.slow
 def test_forever_waits_for_the_next_run_and_a_signal_ends_it(tmp_path: Path) -> None:
     ports = free_ports()
     file = write(tmp_path, content(ports=list(ports)))

@@ -53,7 +53,11 @@ class TestImports:
         assert not measured[0][1] & (HEAVY | {"zmq", "numpy", "pydantic", "yaml", "msgpack"})
 
     @pytest.mark.parametrize(
-        "module", ["nodes.device", "nodes.grid", "nodes.broker", "zgrid.node", "zgrid.topology", "zgrid.messaging"]
+        "module",
+        [
+            *("nodes.device", "nodes.grid", "nodes.broker", "zgrid.node", "zgrid.topology", "zgrid.messaging"),
+            *("zgrid.cli", "zgrid.cli_join"),
+        ],
     )
     def test_what_a_small_node_needs_brings_nothing_heavy(self, module: str) -> None:
         assert not cost_of(module)[1] & HEAVY
