@@ -135,6 +135,7 @@ class TestWhatIsTold:
         assert command.startswith(f"python -m nodes.{module} grid.yaml --set seed=3 {node} --connect ")
 
 
+@pytest.mark.slow
 def test_nodes_end_with_the_run_and_nothing_heavy_is_needed(tmp_path: Path) -> None:
     """Not even the file of time series."""
     ports = free_ports()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -284,6 +285,7 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_a_recorder_that_is_killed_leaves_a_good_file(tmp_path: Path) -> None:
     path = tmp_path / "killed.zrec"
     env = zgrid.parallel_env(content())
@@ -302,7 +304,9 @@ def test_a_recorder_that_is_killed_leaves_a_good_file(tmp_path: Path) -> None:
     assert any(one.channel == "beat/mg_1/" for one in messages)
 
 
-def test_a_recorder_ends_with_the_run(tmp_path: Path) -> None:
+def test_a_recorder_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # no other run of this machine is the newest one
+    monkeypatch.setattr(tempfile, "tempdir", None)
     path = tmp_path / "whole.zrec"
     env = zgrid.parallel_env(content())
     try:

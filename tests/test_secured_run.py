@@ -90,6 +90,7 @@ def test_an_env_that_is_refused_says_so(keys: Path, tmp_path: Path) -> None:
     assert caught.value.node == ENV
 
 
+@pytest.mark.slow
 def test_a_machine_with_one_device_needs_two_files(tmp_path: Path) -> None:
     """What the README tells to copy."""
     ports = free_ports()
@@ -114,6 +115,7 @@ def test_a_machine_with_one_device_needs_two_files(tmp_path: Path) -> None:
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_start_that_waits_for_a_refused_node_says_whom_the_proxy_refused(tmp_path: Path) -> None:
     ports = free_ports()
     content = small_topology()
@@ -166,6 +168,7 @@ def spied(tmp_path: Path) -> Iterator[tuple[Path, list[bytes]]]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_what_a_run_writes_or_sends(spied: tuple[Path, list[bytes]], tmp_path: Path) -> None:
     file, heard = spied
     secrets = {

@@ -262,6 +262,7 @@ def zgrid_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     return run
 
 
+@pytest.mark.slow
 def test_commands_tell_what_goes_on(zgrid_command: Callable[..., Result], tmp_path: Path) -> None:
     """One run for all of them: it takes the longest."""
     content = small_topology(3) | {"horizontal": "average_consensus", "placement": {"pool": 2}}
@@ -337,6 +338,7 @@ def test_where_nothing_goes_on_that_is_told(zgrid_command: Callable[..., Result]
     assert zgrid_command("node", "list", "--connect", "nowhere")[0] == 1
 
 
+@pytest.mark.slow
 def test_a_run_with_keys_is_watched_by_who_has_a_key(zgrid_command: Callable[..., Result], tmp_path: Path) -> None:
     content = small_topology() | {"broker": {"keys": str(tmp_path / "keys")}}
     file = tmp_path / "keys.yaml"
