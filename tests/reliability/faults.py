@@ -132,8 +132,8 @@ def rewards(content: dict[str, Any], steps: int, seed: int = 0) -> list[dict[str
         return [env.step(dict.fromkeys(env.agents))[1] for _ in range(steps)]
 
 
-def plain(grids: int = 2) -> dict[str, Any]:
-    """Two small microgrids; time-outs so long that only a heartbeat can be sooner."""
+def plain(grids: int = 1) -> dict[str, Any]:
+    """Small microgrids; time-outs so long that only a heartbeat can be sooner."""
     content = small_topology(grids)
     content["broker"] = {"step_timeout_s": 30.0, "ready_timeout_s": 30.0}
     return content

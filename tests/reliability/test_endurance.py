@@ -34,7 +34,7 @@ def start_all(
         started.append(subprocess.Popen(command, cwd=ROOT))
 
 
-@pytest.mark.parametrize("cycles", [1, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("cycles", [1, pytest.param(30, marks=[pytest.mark.endurance, pytest.mark.timeout(900)])])
 def test_start_and_stop_with_nodes_in_any_order_and_delay(cycles: int, tmp_path: Path) -> None:
     """Each node starts up to 3 s late, in random order; no message is lost, refused or left over."""
     rng = np.random.default_rng(cycles)
@@ -75,20 +75,22 @@ def resident_kb(pid: int) -> int:
     raise AssertionError(f"no resident memory of {pid}")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_twenty_thousand_steps_lose_nothing_and_grow_nothing() -> None:
-    """13 processes and a proxy: no gap, no refusal, and after 4,000 steps no process grows by 5 % any more."""
+@pytest.mark.parametrize(
+    "steps", [pytest.param(2_000, marks=pytest.mark.slow), pytest.param(20_000, marks=pytest.mark.endurance)]
+)
+def test_many_steps_lose_nothing_and_grow_nothing(steps: int) -> None:
+    """13 processes and a proxy: no gap, no refusal, and after a fifth of the steps no process grows by 5 % any more."""
     overrides = {"episode_steps": 1000, "profiles.split": "all"}
     with closing(zgrid.parallel_env(str(ROOT / "topologies" / "3mg.yaml"), **overrides)) as env:
         env.reset(seed=0)
         processes = {name: process.popen.pid for name, process in session_of(env).processes.items()}
         before: dict[str, int] = {}
-        for k in range(20_000):
+        for k in range(steps):
             if not env.agents:
                 env.reset()
             env.step(dict.fromkeys(env.agents))
-            if k == 4_000:
+            if k == steps // 5:
                 before = {name: resident_kb(pid) for name, pid in processes.items()}
         after = {name: resident_kb(pid) for name, pid in processes.items()}
         assert env.stats()["refused"] == {}

@@ -110,20 +110,19 @@ def test_who_dies_too_often_ends_the_run() -> None:
 
 
 def test_a_device_falls_back_to_its_safe_setpoint() -> None:
-    content = declared(DG, "fallback")
+    content = declared(DG, "fallback", plain(2))
     content["grids"]["mg_1"]["devices"]["dg_1"]["safe"] = {"p_mw": 0.123}
     events: list[str] = []
     with closing(zgrid.parallel_env(content)) as env:
         env.reset(seed=0)
         play(env, 1, events)
         assert env.snapshot()["mg_1.dg_1.p_mw"] != 0.123
-        others = env.snapshot()["mg_2.dg_1.p_mw"]
         os.kill(pid_of(env, DG), signal.SIGKILL)
         for _ in range(3):
             play(env, 1, events)
             assert env.snapshot()["mg_1.dg_1.p_mw"] == 0.123
             assert env.snapshot()["mg_1.dg_1.q_mvar"] == 0.0
-        assert others == env.snapshot()["mg_2.dg_1.p_mw"] or others != 0.123
+            assert env.snapshot()["mg_2.dg_1.p_mw"] != 0.123
         env.reset(seed=1)
         play(env, 1, events)
         assert env.snapshot()["mg_1.dg_1.p_mw"] == 0.123
