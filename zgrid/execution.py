@@ -293,19 +293,23 @@ class MessageExecution(Execution):
             try:
                 heard = pump(_SLICE_S)
                 if not heard:
-                    self._lose_patience(begin, kind, gather.missing, silent=True)
+                    begin += self._lose_patience(begin, kind, gather.missing, silent=True)
                 elif taken % _OFTEN == 0:  # noise from elsewhere must not hide that somebody is silent
-                    self._lose_patience(begin, kind, gather.missing, silent=False)
+                    begin += self._lose_patience(begin, kind, gather.missing, silent=False)
             except AgentError as error:
                 self._guard.agent_failed(error, self._step)
         return gather.values()
 
-    def _lose_patience(self, begin: float, kind: str, missing: Sequence[str], *, silent: bool) -> None:
-        """Raise if a node failed, if it took too long, or if all is silent and nobody else could speak."""
+    def _lose_patience(self, begin: float, kind: str, missing: Sequence[str], *, silent: bool) -> float:
+        """Raise if a node failed, if it took too long, or if all is silent and nobody else could speak; the seconds
+        that getting over a failure took, which nobody has to answer for.
+        """
+        looked = time.monotonic()
         self._guard.look(self._step)
-        waited = time.monotonic() - begin
+        waited = looked - begin
         if (silent and self._host.broker.ALONE) or waited > self._topology.broker.step_timeout_s:
             raise StepTimeout(self._step, kind, missing, waited)
+        return time.monotonic() - looked
 
     def _reason(self, node: str) -> str:
         if node in self._port.wrong_topology:

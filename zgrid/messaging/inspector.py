@@ -11,6 +11,7 @@ from zgrid.messages import Envelope, RollCall
 logger = logging.getLogger(__name__)
 
 _CAUSES = 1000
+_NAME = 80
 
 
 class Inspector:
@@ -97,7 +98,7 @@ def count_refusal(refused: Counter[str], cause: str, sender: str) -> int:
     """Count a refusal by cause and sender; how often it happened. Names off the wire do not fill the memory: past
     1,000 different ones only the cause is counted.
     """
-    key = f"{cause} {sender}".strip()
+    key = f"{cause} {sender[:_NAME]}".strip()
     if key not in refused and len(refused) >= _CAUSES:
         key = cause
     refused[key] += 1

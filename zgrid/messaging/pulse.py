@@ -88,7 +88,7 @@ class Pulse:
                 self._forgive(now - looked)
             looked = now
             if now >= due:
-                with suppress(RuntimeError):  # a count grew while it was read; the next beat tells
+                with suppress(RuntimeError, MessageError):  # a count grew while it was read; the next beat tells
                     envelope = self._beat()
                     self._run_id = envelope.run
                     pub.send(head + encode(envelope))
