@@ -392,17 +392,19 @@ def test_the_proxy_before_ready(fault: str) -> None:
     with closing(env), pytest.MonkeyPatch.context() as patch:
         start = Session.start_agents
 
+        killed: list[float] = []
+
         def kill_then_start(session: Session, address: Address) -> None:
+            killed.append(time.monotonic())
             os.kill(session.processes["broker"].popen.pid, SIGNALS[fault])
             start(session, address)
 
         patch.setattr(Session, "start_agents", kill_then_start)
-        begin = time.monotonic()
         kind, cause = ENDS[fault]
         with pytest.raises(kind, match=cause) as caught:
             env.reset(seed=0)
         assert caught.value.node == "broker"
-        assert time.monotonic() - begin < 2 * NOTICED_S
+        assert time.monotonic() - killed[0] < 3 * NOTICED_S  # among it, all processes are started
 
 
 @pytest.mark.parametrize("fault", SIGNALS)
