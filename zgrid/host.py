@@ -92,6 +92,7 @@ class Host:
             self._mine.add(receiver.id)
         for name, senders in receiver.hears.items():
             self._routes.setdefault(name, []).append((receiver, senders))
+            self.broker.expect(name, senders)
             self.broker.subscribe(name)
 
     def tap(self, names: Iterable[str], hear: Callable[[str, Envelope], None]) -> None:
@@ -115,6 +116,7 @@ class Host:
         for node in nodes:
             name = channel("batch", self._bus.name, node)
             self._origins[name] = node
+            self.broker.expect(name, (steward_of(node),))
             self.broker.subscribe(name)
 
     def suspend(self, agent: str) -> None:

@@ -914,7 +914,9 @@ def test_what_a_node_says_is_one_frame_on_the_wire(address: Address) -> None:
             host.flush()
             for _ in range(4):
                 hearer.pump(PATIENCE_S)
-            frames = [sub.recv_multipart() for _ in range(2)]
+            heard = (sub.recv_multipart() for _ in range(1000))
+            said = (parts for parts in heard if not parts[0].startswith(b"probe/"))  # a late probe may still come
+            frames = [next(said), next(said)]
     finally:
         context.destroy(linger=0)
     assert [len(parts) for parts in frames] == [1, 1]

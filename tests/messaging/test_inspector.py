@@ -238,3 +238,13 @@ class TestAdmits:
         assert inspector.admits("a", 1)
         assert inspector.accepts(ONE, say(0, incarnation=1))
         assert refused == {}
+
+
+def test_who_may_not_speak_on_a_channel_cannot_claim_to_be_the_next_incarnation_of_another() -> None:
+    refused: Counter[str] = Counter()
+    inspector = Inspector(refused, RUN)
+    inspector.speakers = {"report/mg_1/": {"mg_1"}, "report/mg_2/": {"mg_2"}}
+    assert inspector.accepts("report/mg_2/", say(0, "mg_2"))
+    assert inspector.accepts("report/mg_1/", say(0, "mg_2", incarnation=10**18))  # for the host to refuse
+    assert inspector.accepts("report/mg_2/", say(1, "mg_2"))
+    assert not refused

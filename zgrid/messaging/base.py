@@ -75,6 +75,10 @@ class MessageBroker(ABC):
         """Tell others that this process lives, and hear of them; None where all live and die together."""
         return None
 
+    def expect(self, channel: str, senders: Iterable[str]) -> None:  # noqa: B027 - who is in this process is trusted
+        """Only these speak on a channel: what others say there is handed on for its hearers to refuse, and changes
+        nothing that is known of who they say they are."""
+
     def admits(self, sender: str, incarnation: int) -> bool:
         """Whether this incarnation of a sender, who speaks within a batch, is to be heard; an old one is counted."""
         return True

@@ -22,6 +22,8 @@ class Inspector:
         gap, and take what comes after it.
         """
         self._tolerant = tolerant
+        self.speakers: dict[str, set[str]] = {}
+        """Who speaks on a channel, where that is known."""
         self._refused = refused
         self._run = run
         self._incarnation: dict[str, int] = {}
@@ -71,6 +73,8 @@ class Inspector:
 
     def _judge(self, sender: str, channel: str, incarnation: int, sequence: int) -> bool:
         """Whether to hand on what is of this run, but not simply the next in line."""
+        if sender not in self.speakers.get(channel, (sender,)):
+            return True  # a stranger, for the hearers to refuse; what it claims to be is not believed
         known = self._incarnation.get(sender, -1)
         if incarnation < known:
             return self.refuse("old_incarnation", sender)

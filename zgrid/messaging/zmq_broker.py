@@ -175,6 +175,9 @@ class ZmqBroker(MessageBroker):
         self._pulse.start()
         return self._pulse
 
+    def expect(self, channel: str, senders: Iterable[str]) -> None:
+        self.inspector.speakers.setdefault(channel, set()).update(senders)
+
     def admits(self, sender: str, incarnation: int) -> bool:
         return self.inspector.admits(sender, incarnation)
 
