@@ -54,6 +54,6 @@ class Restarts:
 
 
 def strictest(policies: Sequence[OnFailure]) -> OnFailure:
-    """What holds for a node: fail if one of its agents says so, else fallback, else restart."""
-    order = ("fail", "fallback", "restart")
+    """What holds for a node's process: fail if one of its agents says so, else restart, else fallback."""
+    order = ("fail", "restart", "fallback")
     return min(policies, key=lambda policy: order.index(policy.kind))

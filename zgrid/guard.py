@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 from zgrid.chronicle import Agent, Chronicle, recall
@@ -16,7 +16,7 @@ from zgrid.messages import ENV, Item, Resend, Resume, RollCall, channel
 from zgrid.messaging import Pulse
 from zgrid.node import make_agent
 from zgrid.port import EnvPort
-from zgrid.session import Session
+from zgrid.session import PROXY, Session
 from zgrid.topology import Topology
 from zgrid.topology.traffic import CONTROL
 
@@ -43,6 +43,10 @@ class Guard:
         self._restarts = Restarts()
         self._incarnation: Counter[str] = Counter()
         self._away: set[str] = set()
+        self._known: dict[str, int] = {}
+        """The incarnation of each node that was welcomed last."""
+        self._ended: set[str] = set()
+        self._failed: deque[AgentError] = deque()
         self._called_at = 0.0
         self._lost = 0
         self._pulse: Pulse | None = None
@@ -53,6 +57,7 @@ class Guard:
 
     def start(self) -> None:
         """Beat, and listen for the beats of others."""
+        self._known = dict(self._port.ready)
         names = [_beat(node) for node in (*self._port.nodes, ENV)]
         self._pulse = self._host.broker.start_pulse(_beat(ENV), self._host.beat, names)
 
@@ -85,26 +90,30 @@ class Guard:
             NodeDiedError: a process ended that must not. NodeSilentError: a node is stopped or cut off.
             BrokerError: the proxy is gone. StartTimeout: a node did not come back in time.
         """
-        ended = self._session.supervise() if self._session is not None else []
+        self._supervise()
         self._look_at_proxy(step)
         for node in self._port.nodes:
-            cause = self._cause(node, node in ended)
+            cause = self._cause(node)
             if node not in self._away and cause:
                 self._lose(node, cause, step)
+        self._handle_failures(step)
 
-    def _cause(self, node: str, ended: bool) -> str:
+    def _cause(self, node: str) -> str:
         """Why a node is taken for failed; empty where it is not."""
-        if ended and self._session is not None:
+        if node in self._ended and self._session is not None:
             return self._session.causes[node]
         if self._pulse is None:
             return ""
-        silence_s, limit_s = self._pulse.silence_s(_beat(node)), self._topology.broker.silence_s
-        if silence_s > limit_s:
+        if self._is_silent(node):
+            limit_s = self._topology.broker.silence_s
             return f"nothing was heard of it for {limit_s:g} s: it is stopped, hangs, or is cut off"
-        beat = self._pulse.beats.get(_beat(node))
-        if beat is not None and beat.incarnation > self._port.incarnations.get(node, beat.incarnation):
+        beat, known = self._pulse.beats.get(_beat(node)), self._known[node]
+        if self._port.incarnations[node] > known or (beat is not None and beat.incarnation > known):
             return "its process has begun anew"
         return ""
+
+    def _is_silent(self, node: str) -> bool:
+        return self._pulse is not None and self._pulse.silence_s(_beat(node)) > self._topology.broker.silence_s
 
     def agent_failed(self, error: AgentError, step: int) -> None:
         """An agent raised.
@@ -112,6 +121,15 @@ class Guard:
         Raises:
             AgentError: it, where nothing else is declared or left to do.
         """
+        self._failed.append(error)
+        self._handle_failures(step)
+
+    def _handle_failures(self, step: int) -> None:
+        """Get over the agents that raised, also while another was waited for."""
+        while self._failed:
+            self._handle(self._failed.popleft(), step)
+
+    def _handle(self, error: AgentError, step: int) -> None:
         agent = error.agent
         policy = self._policies.get(agent)
         if policy is None or policy.kind == "fail" or agent in self.stand_ins:
@@ -142,6 +160,8 @@ class Guard:
             self._stand_in(agent, cause, step)
         restarted = self._of(agents, "restart")
         if restarted:
+            if self._session is not None and node not in self._ended:
+                self._session.kill(node)  # it hangs, or cannot be reached any more
             self._await(node, step, cause)
         for agent in restarted:
             self._resume(agent, step)
@@ -162,6 +182,8 @@ class Guard:
         self._welcome(node)
 
     def _welcome(self, node: str) -> None:
+        self._known[node] = self._port.ready[node]
+        self._ended.discard(node)
         if not any(self._home[agent] == node for agent in self.stand_ins):
             self._away.discard(node)
         if self._pulse is not None:
@@ -213,32 +235,36 @@ class Guard:
         """A step is about to begin: take back those who have returned."""
         if not self._away:
             return
-        for node in [node for node in self._port.ready if node in self._away]:
+        for node in [node for node in self._port.ready if node in self._away and not self._is_silent(node)]:
             self._take_back(node, step)
         if time.monotonic() - self._called_at > _CALL_S:
             self._called_at = time.monotonic()
             self.call(step)
 
     def _take_back(self, node: str, step: int) -> None:
-        """The agents of a node that is back act again, instead of those here."""
+        """The agents of a node that is back act again, instead of those here. Where one does not answer, the one here
+        goes on, as an incarnation above it, and the node has to answer anew.
+        """
         agents = [agent for agent in self.stand_ins if self._home[agent] == node]
         for agent in agents:
             self._chronicle.rise(agent, step)
             self._resume(agent, step)
         wanted = {(agent, self._incarnation[agent]) for agent in agents}
         deadline = time.monotonic() + _REJOIN_S
-        while not wanted <= self._port.resumed and time.monotonic() < deadline:
-            self._host.pump(_CALL_S)
+        while not wanted <= self._port.resumed and time.monotonic() < deadline and not self._is_silent(node):
+            self._wait(_CALL_S / 10)
         for agent in (agent for agent, incarnation in wanted if (agent, incarnation) in self._port.resumed):
             self._host.remove(self.stand_ins.pop(agent))
             self._tell(agent, "rejoined")
-        for agent in self._still_here(agents):
+        unanswered = [agent for agent in agents if agent in self.stand_ins]
+        for agent in unanswered:
             self._chronicle.fall(agent, step)
-        self._welcome(node)
-
-    def _still_here(self, agents: Sequence[str]) -> list[str]:
-        """Those who were to take over again, and did not answer."""
-        return [agent for agent in agents if agent in self.stand_ins]
+            self._succeed(agent)
+            self._host.succeed(agent, self._incarnation[agent])
+        if unanswered:
+            self._port.ready.pop(node, None)
+        else:
+            self._welcome(node)
 
     # ---- the proxy -------------------------------------------------------------------------------------------------
 
@@ -246,11 +272,10 @@ class Guard:
         pulse = self._pulse
         if pulse is None:
             return
-        if pulse.lost == self._lost and pulse.silence_s(_beat(ENV)) <= self._topology.broker.silence_s:
+        if pulse.lost == self._lost and PROXY not in self._ended and not self._is_silent(ENV):
             return
         if self._topology.broker.on_failure.kind != "restart":
-            if pulse.silence_s(_beat(ENV)) <= _CALL_S:
-                self._lost = pulse.lost
+            self._lost = pulse.lost
             raise BrokerError(
                 f"the proxy at {self._host.broker.address} is gone or stopped, and step {step} may have lost messages; "
                 f"reset begins anew once it is back; broker.on_failure: restart would have gone on"
@@ -266,6 +291,7 @@ class Guard:
         port.begin_epoch()
         self.prove(self._topology.broker.ready_timeout_s)
         self._lost = pulse.lost
+        self._ended.discard(PROXY)
         host.broker.forget()
         while missing := [node for node in port.waiting if node not in self._away]:
             self.call(step)
@@ -285,12 +311,15 @@ class Guard:
         """Take messages for a while."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0.0:
-            self._host.pump(left)
+            try:
+                self._host.pump(left)
+            except AgentError as error:
+                self._failed.append(error)  # one after the other
         self._supervise()
 
     def _supervise(self) -> None:
         if self._session is not None:
-            self._session.supervise()
+            self._ended.update(self._session.supervise())
 
     def _last_lines(self, node: str) -> str:
         process = self._session.processes.get(node) if self._session is not None else None

@@ -27,7 +27,7 @@ PROXY = "broker"
 _PROXY_START_S = 20.0
 _TAIL_BYTES = 4000
 _TAIL_LINES = 12
-_STOPPED_S = 1.0
+_STOPPED_S, _LOOKED_S = 1.0, 0.8
 _LEAVE_S, _TERM_S, _KILL_S = 1.0, 1.3, 1.0
 
 
@@ -42,6 +42,7 @@ class Process:
     arguments: tuple[str, ...]
     may_end: bool = False
     stopped_at: float | None = None
+    looked_at: float = 0.0
     due: float | None = None
     """When it begins anew."""
 
@@ -142,6 +143,12 @@ class Session:
             elif not process.may_end and self._has_failed(process):
                 failed.append(process.name)
         return failed
+
+    def kill(self, name: str) -> None:
+        """Kill a process that is ours and does not answer; :meth:`supervise` begins it anew."""
+        process = self.processes.get(name)
+        if process is not None and process.due is None:
+            process.popen.kill()
 
     def _has_failed(self, process: Process) -> bool:
         code = process.popen.poll()
@@ -268,7 +275,9 @@ def _is_stopped(process: Process) -> bool:
     except OSError:
         return False
     now = time.monotonic()
-    process.stopped_at = (process.stopped_at or now) if state in "Tt" else None
+    fresh = process.stopped_at is None or now - process.looked_at > _LOOKED_S  # it may have run in between
+    process.looked_at = now
+    process.stopped_at = (now if fresh else process.stopped_at) if state in "Tt" else None
     return process.stopped_at is not None and now - process.stopped_at > _STOPPED_S
 
 

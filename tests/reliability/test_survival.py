@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,13 @@ from conftest import ROOT, small_topology, wait_until
 from faults import cable, pid_of, plain, rewards, session_of, with_device, with_policy, write_agents
 
 import zgrid
+from zgrid.agents import DeviceAgent
 from zgrid.errors import AgentError, BrokerError, NodeDiedError, TopologyError
-from zgrid.messages import ENV, Rearm
+from zgrid.messages import ENV, DeviceState, Rearm, Setpoint
+from zgrid.messaging import ZmqBroker
+from zgrid.messaging.keys import create, for_node, revoke
 from zgrid.session import Session
+from zgrid.topology.nodes import node_plans
 from zgrid.topology.traffic import CONTROL
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
@@ -246,6 +252,138 @@ def test_an_agent_that_raises_always_ends_the_run(tmp_path: Path, monkeypatch: p
         with pytest.raises(AgentError, match="RuntimeError: again") as caught:
             play(env, 1, [])
         assert caught.value.agent == "mg_1.load_1"
+
+
+# ---- several at once -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["restart", "fallback"])
+def test_several_agents_that_raise_in_one_step_are_all_survived(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = plain()
+    for device in content["grids"]["mg_1"]["devices"].values():
+        device["on_failure"] = policy
+    wanted: set[str] = set()
+    apply = DeviceAgent.apply
+
+    def raise_once(agent: DeviceAgent, setpoint: Setpoint) -> DeviceState:
+        if agent.id in wanted:
+            wanted.discard(agent.id)
+            raise RuntimeError("once")
+        return apply(agent, setpoint)
+
+    monkeypatch.setattr(DeviceAgent, "apply", raise_once)
+    events: list[str] = []
+    with closing(zgrid.parallel_env(content, message_broker="in_memory")) as env:
+        env.reset(seed=0)
+        wanted |= {"mg_1.dg_1", "mg_1.pv_1", "mg_1.ess_1"}
+        play(env, 2, events)
+    assert sorted(event.partition(":")[0] for event in events) == ["mg_1.dg_1", "mg_1.ess_1", "mg_1.pv_1"]
+
+
+@slow
+def test_a_second_node_that_dies_while_the_first_is_waited_for_comes_back_too() -> None:
+    content = declared(DG, {"kind": "restart", "backoff_s": 4.0})
+    content = declared("mg_1.ess_1", {"kind": "restart", "backoff_s": 0.1}, content)
+    content["broker"]["step_timeout_s"] = 10.0
+    expected, events = rewards(content, 4), []
+    with closing(zgrid.parallel_env(content)) as env:
+        env.reset(seed=0)
+        got = play(env, 1, events)
+        os.kill(pid_of(env, DG), signal.SIGKILL)
+        timer = threading.Timer(1.0, os.kill, (pid_of(env, "mg_1.ess_1"), signal.SIGKILL))
+        timer.start()
+        got += play(env, 3, events)
+        timer.join()
+    assert got == expected
+    assert sorted(event.partition(":")[0] for event in events) == [DG, "mg_1.ess_1"]
+
+
+@slow
+def test_restart_and_fallback_mix_in_one_node() -> None:
+    """The process begins anew for the one, and the others are stood in for until it is back."""
+    content = declared("mg_1", "fallback") | {"placement": "grid", "episode_steps": 1000}
+    for name in ("pv_1", "ess_1"):
+        content = declared(f"mg_1.{name}", "fallback", content)
+    content = declared(DG, "restart", content)
+    events: list[str] = []
+    with closing(zgrid.parallel_env(content)) as env:
+        env.reset(seed=0)
+        play(env, 1, events)
+        os.kill(pid_of(env, "mg_1"), signal.SIGKILL)
+        back = ["mg_1", "mg_1.ess_1", "mg_1.pv_1"]
+        assert wait_until(
+            lambda: bool(play(env, 1, events)) and sum(event.endswith("rejoined") for event in events) == 3, 15.0
+        )
+        assert sorted(event.partition(":")[0] for event in events if event.endswith("rejoined")) == back
+        assert f"{DG}: restarted: killed by signal 9" in events
+        play(env, 3, events)
+
+
+@slow
+def test_a_recovery_that_takes_longer_than_the_patience_of_a_step_is_none_of_its_time() -> None:
+    content = declared(DG, {"kind": "restart", "backoff_s": 4.0})
+    content["broker"]["step_timeout_s"] = 2.0
+    expected, events = rewards(content, 3), []
+    with closing(zgrid.parallel_env(content)) as env:
+        env.reset(seed=0)
+        got = play(env, 1, events)
+        os.kill(pid_of(env, DG), signal.SIGKILL)
+        assert got + play(env, 2, events) == expected
+
+
+@slow
+def test_a_node_that_answers_and_falls_silent_again_stalls_nothing() -> None:
+    content = declared(DG, "fallback") | {"episode_steps": 1000}
+    events: list[str] = []
+    with closing(zgrid.parallel_env(content)) as env:
+        env.reset(seed=0)
+        play(env, 1, events)
+        pid = pid_of(env, DG)
+        os.kill(pid, signal.SIGSTOP)
+        play(env, 2, events)
+        os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: False, 0.3)  # it answers the roll calls that waited for it
+        os.kill(pid, signal.SIGSTOP)
+        begin = time.monotonic()
+        play(env, 20, events)
+        assert time.monotonic() - begin < 8.0
+        os.kill(pid, signal.SIGCONT)
+        assert wait_until(lambda: bool(play(env, 1, events)) and f"{DG}: rejoined" in events, 10.0)
+
+
+@slow
+def test_two_short_pauses_are_not_a_long_one() -> None:
+    with closing(zgrid.parallel_env(plain() | {"episode_steps": 1000})) as env:
+        env.reset(seed=0)
+        for _ in range(3):
+            os.kill(pid_of(env, DG), signal.SIGSTOP)
+            timer = threading.Timer(0.6, os.kill, (pid_of(env, DG), signal.SIGCONT))
+            timer.start()
+            play(env, 1, [])
+            timer.join()
+            wait_until(lambda: False, 0.9)
+
+
+@slow
+def test_a_key_that_is_revoked_ends_no_run_of_others(tmp_path: Path) -> None:
+    content = plain() | {"episode_steps": 1000}
+    keys = tmp_path / "keys"
+    create(keys, ["broker", "env", "watch", *node_plans(zgrid.load(content))])
+    with closing(zgrid.parallel_env(content, **{"broker.keys": str(keys)})) as env:
+        env.reset(seed=0)
+        address = session_of(env).address
+        assert address is not None
+        with closing(ZmqBroker(address, "run", for_node(keys, "watch"))) as watcher:
+            watcher.subscribe("beat/env/")
+            watcher.prove(10.0)
+            revoke(keys, "watch")
+            wait_until(lambda: False, 2.0)  # all subscribers are cut, and come back
+            pid = pid_of(env, DG)
+            os.kill(pid, signal.SIGSTOP)  # so that the env looks around while it waits
+            timer = threading.Timer(0.6, os.kill, (pid, signal.SIGCONT))
+            timer.start()
+            play(env, 3, [])
+            timer.join()
 
 
 # ---- the watchdog --------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -39,8 +40,10 @@ class Pulse:
         self.beats: dict[str, Envelope] = {}
         """The last beat on each channel."""
         self.lost = 0
-        """How often the connection to the proxy was lost."""
+        """How often the connection to the proxy was lost, and own beats with it."""
         self._own, self._beat, self._run_id = own, beat, ""
+        self._suspect, self._last = False, 0
+        self._looked = time.monotonic()
         self._heard = dict.fromkeys(others, time.monotonic())
         self._stop = threading.Event()
         self._connect, self._address = connect, address
@@ -56,37 +59,38 @@ class Pulse:
         self._thread.join()
 
     def silence_s(self, channel: str) -> float:
-        """For how long nothing was heard on a channel."""
-        return time.monotonic() - self._heard[channel]
+        """For how long nothing was heard on a channel, when the thread looked last; for ever, if it has ended."""
+        return self._looked - self._heard[channel] if self._thread.is_alive() else math.inf
 
     def expect(self, channel: str) -> None:
         """Count a channel's silence from now on."""
         self._heard[channel] = time.monotonic()
 
     def _run(self) -> None:
-        pub = self._connect(zmq.PUB, self._address.publish_port)
-        sub = self._connect(zmq.SUB, self._address.subscribe_port) if self._heard else None
-        monitor = sub.get_monitor_socket(zmq.EVENT_DISCONNECTED) if sub is not None else None
-        try:
-            self._live(pub, sub, monitor)
-        finally:
-            if sub is not None and monitor is not None:
-                sub.disable_monitor()
-                monitor.close(linger=0)
-                sub.close(linger=0)
-            pub.close(linger=0)
+        with self._connect(zmq.PUB, self._address.publish_port) as pub:
+            pub.setsockopt(zmq.LINGER, 0)
+            if not self._heard:
+                self._live(pub, None, None)
+                return
+            with self._connect(zmq.SUB, self._address.subscribe_port) as sub:
+                monitor = sub.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+                try:
+                    self._live(pub, sub, monitor)
+                finally:
+                    sub.disable_monitor()
+                    monitor.close(linger=0)
 
     def _live(self, pub: zmq.Socket[bytes], sub: zmq.Socket[bytes] | None, monitor: Any) -> None:
         if sub is not None:
             for name in self._heard:
                 sub.setsockopt_string(zmq.SUBSCRIBE, name)
         head = self._own.encode() + END
-        due = looked = time.monotonic()
+        due = self._looked = time.monotonic()
         while not self._stop.is_set():
             now = time.monotonic()
-            if now - looked > _PAUSE_S:
-                self._forgive(now - looked)
-            looked = now
+            if now - self._looked > _PAUSE_S:
+                self._forgive(now - self._looked)
+            self._looked = now
             if now >= due:
                 with suppress(RuntimeError, MessageError):  # a count grew while it was read; the next beat tells
                     envelope = self._beat()
@@ -99,11 +103,11 @@ class Pulse:
                 self._hear(sub)
             if monitor is not None and monitor.poll(0):
                 monitor.recv_multipart()
-                self.lost += 1
+                self._suspect = True
 
     def _forgive(self, pause_s: float) -> None:
         for name in self._heard:
-            self._heard[name] += pause_s
+            self._heard[name] = min(self._heard[name] + pause_s, time.monotonic())
 
     def _hear(self, sub: zmq.Socket[bytes]) -> None:
         head, _, body = sub.recv().partition(END)
@@ -117,3 +121,6 @@ class Pulse:
         self.beats[name] = envelope  # also of a newcomer that belongs to no run yet
         if envelope.run == self._run_id:
             self._heard[name] = time.monotonic()
+        if name == self._own:
+            self.lost += self._suspect and envelope.sequence != self._last + 1
+            self._suspect, self._last = False, envelope.sequence
