@@ -26,6 +26,7 @@ EVERYBODY = "*"
 """Whom an event concerns that is not of one grid."""
 
 _CALL_S = 0.1
+_USUAL_S, _HELD_S = 0.6, 1.0
 _PROVE_S = 0.5
 _REJOIN_S = 5.0
 _PART = 20
@@ -113,7 +114,15 @@ class Guard:
         return ""
 
     def _is_silent(self, node: str) -> bool:
-        return self._pulse is not None and self._pulse.silence_s(_beat(node)) > self._topology.broker.silence_s
+        """Whether nothing was heard for too long. While the proxy holds back all messages, which one with keys may do
+        for a moment when a key is revoked, nobody is silent.
+        """
+        if self._pulse is None:
+            return False
+        broker, own_s = self._topology.broker, self._pulse.silence_s(_beat(ENV))
+        if node == ENV:
+            return own_s > broker.silence_s + (_HELD_S if broker.keys is not None else 0.0)
+        return self._pulse.silence_s(_beat(node)) - max(0.0, own_s - _USUAL_S) > broker.silence_s
 
     def agent_failed(self, error: AgentError, step: int) -> None:
         """An agent raised.

@@ -122,5 +122,5 @@ class Pulse:
         if envelope.run == self._run_id:
             self._heard[name] = time.monotonic()
         if name == self._own:
-            self.lost += self._suspect and envelope.sequence != self._last + 1
+            self.lost += self._suspect and 0 < self._last != envelope.sequence - 1
             self._suspect, self._last = False, envelope.sequence
