@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from zgrid.command import BAD_INPUT, FAILED, OK, add_connect, count, guarded, nothing_heard, seconds, tell
@@ -71,7 +68,7 @@ def record(arguments: argparse.Namespace) -> int:
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    with _sigterm_is_ctrl_c(), tap(arguments.connect, arguments.keys) as listening:
+    with sigterm_raises(KeyboardInterrupt), tap(arguments.connect, arguments.keys) as listening:
         ear = Ear()
         try:
             writer = Writer(arguments.file)
@@ -111,20 +108,6 @@ def _told(writer: Writer, ear: Ear, listening: Tap) -> str:
     why = "the run has ended; " if ear.stopped else ""
     slow = f" ({listening.dropped} because this recorder was too slow)" if listening.dropped else ""
     return f"{why}{writer.messages:,} messages, {writer.bytes:,} bytes, {ear.gaps.lost:,} lost{slow}"
-
-
-@contextmanager
-def _sigterm_is_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end a recording as Ctrl-C does."""
-
-    def on_sigterm(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, on_sigterm)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 # ---- replay --------------------------------------------------------------------------------------------------------

@@ -101,15 +101,15 @@ class Terminated(BaseException):
 
 
 @contextmanager
-def sigterm_raises() -> Iterator[None]:
+def sigterm_raises(kind: type[BaseException] = Terminated) -> Iterator[None]:
     """Let SIGTERM unwind like Ctrl-C, so that everything is ended in order.
 
     Raises:
-        Terminated: when it comes.
+        Terminated: when it comes, or what else ``kind`` is.
     """
 
     def on_sigterm(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        raise kind
 
     before = signal.signal(signal.SIGTERM, on_sigterm)
     try:

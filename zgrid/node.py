@@ -189,13 +189,7 @@ def make_agent(topology: Topology, agent_id: str) -> Agent:
     Raises:
         UnknownNameError: the topology has none.
     """
-    for grid in topology.grid_specs:
-        if grid.id == agent_id:
-            return GridAgent(grid)
-        for device in grid.devices:
-            if device.id == agent_id:
-                return DeviceAgent(device)
-    raise UnknownNameError(f"no agent {agent_id!r} in the topology; there is {', '.join(topology.runs())}")
+    return make_agents(topology, (agent_id,))[0]
 
 
 def make_agents(topology: Topology, agent_ids: Sequence[str]) -> list[Agent]:
