@@ -8,7 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zgrid.command import BAD_INPUT, FAILED, OK, add_connect, count, guarded, nothing_heard, seconds, tell
+from zgrid.command import (
+    BAD_INPUT,
+    FAILED,
+    OK,
+    add_connect,
+    count,
+    guarded,
+    nothing_heard,
+    seconds,
+    sigterm_raises,
+    tell,
+)
 from zgrid.errors import RecordingError
 from zgrid.messaging import Heard, Playback, Tap
 from zgrid.recording import Reader, Writer
