@@ -6,24 +6,54 @@ from typing import Any
 
 from zgrid.protocols.base import (
     Controls,
-    HorizontalProtocol,
+    Heard,
+    Inbox,
+    Local,
+    LocalControl,
     Outbox,
+    Participant,
+    Protocol,
     ProtocolConfig,
+    Result,
+    RoundsConfig,
+    Status,
+    Trade,
+    Unit,
     VerticalProtocol,
-    metropolis_weights,
 )
+from zgrid.protocols.graph import Graph, metropolis_weights, peers, star
+from zgrid.protocols.rounds import Frame, Rounds
+from zgrid.protocols.run import Run, Table, generator
 from zgrid.registry import resolve_class
 
 __all__ = [
     "HORIZONTAL",
     "VERTICAL",
     "Controls",
-    "HorizontalProtocol",
+    "Frame",
+    "Graph",
+    "Heard",
+    "Inbox",
+    "Local",
+    "LocalControl",
     "Outbox",
+    "Participant",
+    "Protocol",
     "ProtocolConfig",
+    "Result",
+    "Rounds",
+    "RoundsConfig",
+    "Run",
+    "Status",
+    "Table",
+    "Trade",
+    "Unit",
     "VerticalProtocol",
+    "generator",
     "horizontal_class",
     "metropolis_weights",
+    "peers",
+    "star",
     "vertical_class",
 ]
 
@@ -41,9 +71,9 @@ def vertical_class(kind: str) -> Any:
 
 
 def horizontal_class(kind: str) -> Any:
-    """The :class:`HorizontalProtocol` subclass of a kind.
+    """The :class:`Protocol` subclass of a kind.
 
     Raises:
         UnknownNameError: no such kind.
     """
-    return resolve_class("horizontal protocol", kind, HORIZONTAL, HorizontalProtocol)
+    return resolve_class("horizontal protocol", kind, HORIZONTAL, Protocol)

@@ -1,29 +1,183 @@
 """What a coordination protocol is: one small object per participant, without I/O and without a view of the others.
 
-Vertical protocols join a grid and its devices, horizontal ones join neighbour grids.
+A participant knows its own id, role, neighbours and local problem, and what it is sent round by round. Vertical
+protocols join a grid and its devices, a star with the grid as coordinator; horizontal ones join neighbour grids. Who
+runs them, by direct calls or over a broker, is in rounds.py and run.py.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from zgrid.devices import Control
 from zgrid.messages import Floats
 
-Outbox: TypeAlias = dict[str, Floats]
-"""What to send in a round: recipient -> values."""
+Outbox: TypeAlias = Mapping[str, Floats]
+"""What to send in a round: recipient -> values. Whom it does not name is sent nothing."""
+
+Role: TypeAlias = Literal["peer", "coordinator", "subordinate"]
+Status: TypeAlias = Literal["converged", "max_rounds", "timeout"]
+
+
+class Heard(NamedTuple):
+    """One message of a neighbour, and its age: rounds since it was due, 0 in time."""
+
+    values: Floats
+    age: int = 0
+
+
+Inbox: TypeAlias = Mapping[str, Sequence[Heard]]
+"""What came in a round: every neighbour, in the order of the weights -> its messages, oldest first, possibly none."""
+
+
+class Participant(NamedTuple):
+    """Who a protocol object stands for, and what everybody knows of the graph.
+
+    ``weights`` maps each neighbour to the weight of its edge, in the order of the topology. ``size`` is the number of
+    participants, ``diameter`` the longest shortest path between two, in edges, ``place`` this one's rank in the
+    topology's order; the one of place 0 leads where a protocol needs a leader.
+    """
+
+    id: str
+    weights: Mapping[str, float] = {}  # noqa: RUF012 - never changed
+    role: Role = "peer"
+    place: int = 0
+    size: int = 1
+    diameter: int = 0
+
+
+class Unit(NamedTuple):
+    """A dispatchable source: cost a p^2 + b p + c in $/h, p within its limits in MW.
+
+    ``cost_a`` in $/(MW^2 h), ``cost_b`` in $/MWh, ``cost_c`` in $/h, as the parameters of a generator.
+    """
+
+    id: str
+    p_min_mw: float
+    p_max_mw: float
+    cost_a: float
+    cost_b: float = 0.0
+    cost_c: float = 0.0
+
+    def at_price(self, price: float) -> float:
+        """The power that earns most at a price in $/MWh: marginal cost 2 a p + b meets it, within the limits, MW."""
+        if self.cost_a > 0.0:
+            p_mw = (price - self.cost_b) / (2.0 * self.cost_a)
+        else:
+            p_mw = self.p_max_mw if price >= self.cost_b else self.p_min_mw
+        return min(max(p_mw, self.p_min_mw), self.p_max_mw)
+
+    def cost_per_h(self, p_mw: float) -> float:
+        """Cost of running at ``p_mw``, $/h."""
+        return (self.cost_a * p_mw + self.cost_b) * p_mw + self.cost_c
+
+
+class Local(NamedTuple):
+    """A participant's own problem in one step.
+
+    ``units`` it dispatches, ``demand_mw`` that they and those of the others shall meet together (load, less what does
+    not take part), ``values`` it measures or is told, by name (``p_pcc_mw``, ``vm_mean_pu``, ``price``, ...).
+    """
+
+    values: Mapping[str, float] = {}  # noqa: RUF012 - never changed
+    units: tuple[Unit, ...] = ()
+    demand_mw: float = 0.0
+    dt_h: float = 1.0
+
+
+class Trade(NamedTuple):
+    """Energy that one participant sells another: ``energy_mwh`` > 0, at ``price`` $/MWh; each side pays ``fee`` $."""
+
+    seller: str
+    buyer: str
+    energy_mwh: float
+    price: float
+    fee: float = 0.0
+
+
+class Result(NamedTuple):
+    """What a protocol has come to for this participant, feasible after any number of rounds.
+
+    ``values`` follow the protocol's ``RESULT`` and are observed. ``dispatch_mw`` are the powers of its own units by id,
+    within their limits; ``q_pu`` the reactive power its devices shall add, pu of their ratings; ``trades`` those it is a
+    party to.
+    """
+
+    values: Floats = ()
+    dispatch_mw: Mapping[str, float] = {}  # noqa: RUF012 - never changed
+    q_pu: float | None = None
+    price: float | None = None
+    trades: tuple[Trade, ...] = ()
 
 
 class ProtocolConfig(BaseModel):
-    """What a protocol says in a topology; a kind adds its own parameters. Unknown keys are errors."""
+    """What every protocol says in a topology; a kind adds its own parameters. Unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: str
+
+
+class RoundsConfig(ProtocolConfig):
+    """What a protocol that talks in rounds says too."""
+
+    rounds: int = Field(100, ge=1, le=10_000, description="most rounds per step; one message per neighbour each")
+    stop: Literal["fixed", "local", "flooded", "coordinator"] = Field(
+        "fixed",
+        description="when to stop before: never; each on its own, falling silent; when all know that all have "
+        "converged; when the coordinator (of peers: the first) has",
+    )
+    tolerance: float = Field(1e-6, gt=0, description="residual at which a participant has converged")
+
+
+class Protocol(ABC):
+    """One participant. ``start`` begins a step, ``on_round`` takes a round; both return what to send in the next.
+
+    Subclasses name the entries of their result, the roles they play, and what they tolerate: a protocol that tolerates
+    ``loss`` or ``delay`` reaches the same result under it, if later.
+    """
+
+    Config: ClassVar[type[ProtocolConfig]]
+    RESULT: ClassVar[tuple[str, ...]] = ()
+    """Names of the entries of ``Result.values``."""
+    ROLES: ClassVar[tuple[Role, ...]] = ("peer",)
+    TOLERATES: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, config: Any, me: Participant, rng: np.random.Generator) -> None:
+        """A participant for one episode; ``rng`` is its only source of randomness."""
+        self.config = config
+        self.me = me
+        self.rng = rng
+
+    @classmethod
+    def misfits(cls, config: Any, graph: Mapping[str, Sequence[str]]) -> list[str]:
+        """What of a configuration does not fit a graph (participant -> neighbours); asked before anything starts."""
+        return []
+
+    @abstractmethod
+    def start(self, step: int, local: Local) -> Outbox:
+        """A new step begins, with the participant's own problem; what to send in round 1."""
+
+    @abstractmethod
+    def on_round(self, round: int, inbox: Inbox) -> Outbox:
+        """A round is over, counted from 1; what to send in the next. An inbox may lack anybody's messages."""
+
+    @abstractmethod
+    def result(self) -> Result:
+        """What it has come to, feasible after any number of rounds; before the first step too, with zeros."""
+
+    def residual(self) -> float:
+        """How far it is from convergence, by what it can see; infinite where it cannot tell."""
+        return float("inf")
+
+    def done(self) -> bool:
+        """Whether it has converged locally."""
+        return self.residual() <= getattr(self.config, "tolerance", 0.0)
 
 
 class Controls(NamedTuple):
@@ -38,6 +192,8 @@ class VerticalProtocol(ABC):
     """The coordinator's side: a grid's action becomes a setpoint for each of its devices."""
 
     Config: ClassVar[type[ProtocolConfig]]
+    NEGOTIATION: ClassVar[type[Protocol] | None] = None
+    """What grid (coordinator) and devices (subordinates) talk about before the setpoints are said, if anything."""
 
     def __init__(self, config: Any, devices: Sequence[Controls]) -> None:
         self.config = config
@@ -47,37 +203,16 @@ class VerticalProtocol(ABC):
     def setpoints(self, action: Floats) -> list[Floats]:
         """A setpoint for each device, in their order. ``action`` has one entry in [-1, 1] per control."""
 
+    @classmethod
+    def local_control(cls, config: Any, device: Any) -> LocalControl | None:
+        """What a device with this config (``AssetConfig``) does by itself, on top of its setpoint; None: nothing."""
+        return None
 
-class HorizontalProtocol(ABC):
-    """One peer: it sees its own values and what its neighbours send, round by round."""
 
-    Config: ClassVar[type[ProtocolConfig]]
-    RESULT: ClassVar[tuple[str, ...]]
-    """Names of the entries of :meth:`result`."""
-
-    def __init__(self, config: Any, weights: Mapping[str, float]) -> None:
-        """``weights`` maps each neighbour to its Metropolis weight, in the order of the topology."""
-        self.config = config
-        self.weights = dict(weights)
+class LocalControl(ABC):
+    """The subordinate's side of a vertical protocol without messages: a device corrects its setpoint by what it
+    measures."""
 
     @abstractmethod
-    def start(self, step: int, local: Mapping[str, float]) -> Outbox:
-        """A new step begins, with the grid's own values; what to send in round 1 (nothing: no rounds)."""
-
-    @abstractmethod
-    def on_round(self, round: int, inbox: Mapping[str, Floats]) -> Outbox:
-        """A round is complete, one message per neighbour; what to send in the next (nothing: done)."""
-
-    @abstractmethod
-    def result(self) -> Floats:
-        """What the protocol has come to, valid after any number of rounds; zeros before the first step."""
-
-
-def metropolis_weights(neighbours: Mapping[str, Sequence[str]], me: str) -> dict[str, float]:
-    """Metropolis weights of one peer's edges: 1 / (1 + max(degree, degree of the neighbour)).
-
-    They make the weight matrix doubly stochastic [Xiao, Boyd and Lall 2005, A scheme for robust distributed sensor
-    fusion based on average consensus]. ``neighbours`` maps every peer to its neighbours.
-    """
-    degree = len(neighbours[me])
-    return {other: 1.0 / (1.0 + max(degree, len(neighbours[other]))) for other in neighbours[me]}
+    def correct(self, setpoint: Floats, measured: Mapping[str, float]) -> Floats:
+        """The setpoint to follow; ``measured`` by name (``vm_pu``, ``deviation_hz``), only what is known."""

@@ -1,0 +1,120 @@
+"""Rounds: one participant's walk through the rounds of a step, the same for every runner.
+
+In each round everybody sends each neighbour one frame: what the protocol says, possibly nothing, and two numbers by
+which all stop in the same round. So nobody waits for somebody who has stopped, and what was lost can be told from what
+is late. Faults of links touch what is said, never the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from zgrid.messages import Floats, floats
+from zgrid.protocols.base import Heard, Local, Outbox, Participant, Protocol, Status
+
+
+class Frame(NamedTuple):
+    """What one participant sends a neighbour in a round.
+
+    ``values`` None: nothing is said. ``agreed``: everybody less than so many edges away has converged. ``stop``: the
+    round that is the last for all; 0: not known yet.
+    """
+
+    values: Floats | None
+    agreed: int
+    stop: int
+
+
+Carry: TypeAlias = Callable[[str, int, Floats | None], Sequence[Heard]]
+"""What the link from a neighbour makes of a message of a round: what comes out of it in that round, oldest first."""
+
+
+def as_sent(sender: str, round: int, values: Floats | None) -> Sequence[Heard]:
+    """A link without faults."""
+    return () if values is None else (Heard(values),)
+
+
+class Rounds:
+    """Runs a protocol object: ``start``, then ``take`` round by round until it returns nothing."""
+
+    def __init__(self, protocol: Protocol, carry: Carry = as_sent) -> None:
+        self.protocol = protocol
+        self.me: Participant = protocol.me
+        self.round = 0
+        """The round that is being exchanged; 0: none, it is over or has not begun."""
+        self.done_rounds = 0
+        self.messages = 0
+        """Messages said in this step, frames without a word not counted."""
+        self._carry = carry
+        self._cap = int(getattr(protocol.config, "rounds", 1))
+        self._policy = str(getattr(protocol.config, "stop", "fixed"))
+        self._agreed = self._stop = 0
+
+    def start(self, step: int, local: Local) -> Mapping[str, Frame]:
+        """Begin a step: a frame for each neighbour; empty: there is nobody, or nothing to do."""
+        self.round, self.done_rounds, self.messages = 0, 0, 0
+        self._agreed, self._stop = 0, 0
+        outbox = self._checked(self.protocol.start(step, local))
+        if not self.me.weights:
+            return {}
+        self.round = 1
+        return self._frames(outbox)
+
+    def take(self, frames: Sequence[Frame]) -> Mapping[str, Frame]:
+        """Take the frames of a round, one per neighbour in the order of the weights: those of the next; empty: over."""
+        round = self.round
+        pairs = list(zip(self.me.weights, frames, strict=True))
+        inbox = {sender: self._carry(sender, round, frame.values) for sender, frame in pairs}
+        outbox = self._checked(self.protocol.on_round(round, inbox))
+        self.done_rounds = round
+        self._agree(round, frames)
+        if round >= (self._stop or self._cap) or round >= self._cap:
+            self.round = 0
+            return {}
+        self.round = round + 1
+        silent = self._policy == "local" and self.protocol.done()
+        return self._frames({} if silent else outbox)
+
+    @property
+    def status(self) -> Status:
+        """Whether it has converged by its own measure, or ran out of rounds."""
+        return "converged" if self.protocol.done() else "max_rounds"
+
+    def _agree(self, round: int, frames: Sequence[Frame]) -> None:
+        """Learn whether all have converged, and agree on the last round.
+
+        A converged participant stands one edge further than the least of its neighbours; who stands beyond the
+        graph's diameter knows of all, and names a round that is far enough ahead for everybody to hear of it.
+        """
+        if self._policy == "fixed":
+            return
+        known = [frame.stop for frame in frames if frame.stop]
+        if self._policy == "coordinator":
+            if self.me.place == 0 and not self._stop and self.protocol.done():
+                known.append(round + self.me.diameter)
+        else:
+            done = self.protocol.done()
+            self._agreed = 1 + min(frame.agreed for frame in frames) if done else 0
+            if self._agreed > self.me.diameter:
+                known.append(round + self.me.diameter)
+        self._stop = min([*known, self._stop] if self._stop else known, default=0)
+
+    def _frames(self, outbox: Outbox) -> dict[str, Frame]:
+        self.messages += len(outbox)
+        return {other: Frame(outbox.get(other), self._agreed, self._stop) for other in self.me.weights}
+
+    def _checked(self, outbox: Outbox) -> dict[str, Floats]:
+        """What is said, as finite floats to neighbours only."""
+        strangers = outbox.keys() - self.me.weights.keys()
+        if strangers:
+            raise ValueError(f"{self.me.id} speaks to {', '.join(sorted(strangers))}: no neighbour in its protocol")
+        return {to: floats(f"round for {to}", values) for to, values in outbox.items()}
+
+
+class Record(NamedTuple):
+    """What everybody stood at after one round, in the order of the participants: residuals and observed values."""
+
+    round: int
+    residuals: tuple[float, ...]
+    values: tuple[Any, ...]

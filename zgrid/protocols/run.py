@@ -1,0 +1,74 @@
+"""The direct runner: all participants of a protocol in one process, without physics and without a broker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from zgrid.protocols.base import Local, Participant, Protocol, ProtocolConfig, Result, Status
+from zgrid.protocols.graph import Graph, peers
+from zgrid.protocols.rounds import Carry, Record, Rounds, as_sent
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of a step of a protocol: each participant's result and status, rounds, messages, and the way there."""
+
+    results: Mapping[str, Result]
+    statuses: Mapping[str, Status]
+    rounds: int
+    messages: int
+    history: tuple[Record, ...] = field(repr=False)
+
+
+class Table:
+    """All participants of a protocol around one table. ``play`` runs a step; again for the next, warm where they are."""
+
+    def __init__(
+        self,
+        protocol: type[Protocol],
+        config: ProtocolConfig | Mapping[str, Any],
+        participants: Graph | Mapping[str, Participant],
+        *,
+        seed: int = 0,
+        carries: Mapping[str, Carry] | None = None,
+    ) -> None:
+        """``participants``: a graph of peers, or participants as graph.peers and graph.star make them. ``carries``: the
+        links into each participant, where they have faults.
+        """
+        if not isinstance(config, ProtocolConfig):
+            config = protocol.Config.model_validate({"kind": protocol.__name__, **config})
+        made = {name: one for name, one in participants.items() if isinstance(one, Participant)}
+        members = made or peers({name: tuple(one) for name, one in participants.items()})
+        self.walks = {
+            name: Rounds(protocol(config, me, generator(seed, name)), (carries or {}).get(name, as_sent))
+            for name, me in members.items()
+        }
+
+    def play(self, locals: Mapping[str, Local], step: int = 1) -> Run:
+        """Run one step to its end; each participant with its own problem."""
+        walks = self.walks
+        sent = {name: walk.start(step, locals[name]) for name, walk in walks.items()}
+        history: list[Record] = []
+        while any(sent.values()):
+            frames = {name: [sent[other][name] for other in walk.me.weights] for name, walk in walks.items()}
+            sent = {name: walk.take(frames[name]) if sent[name] else {} for name, walk in walks.items()}
+            history.append(self._record(len(history) + 1))
+        results = {name: walk.protocol.result() for name, walk in walks.items()}
+        statuses = {name: walk.status for name, walk in walks.items()}
+        messages = sum(walk.messages for walk in walks.values())
+        return Run(results, statuses, len(history), messages, tuple(history))
+
+    def _record(self, round: int) -> Record:
+        protocols = [walk.protocol for walk in self.walks.values()]
+        residuals = tuple(protocol.residual() for protocol in protocols)
+        return Record(round, residuals, tuple(protocol.result().values for protocol in protocols))
+
+
+def generator(seed: int, name: str) -> np.random.Generator:
+    """A participant's own generator: placement and order cannot change it."""
+    return np.random.default_rng((seed, crc32(name.encode())))
