@@ -22,7 +22,7 @@ from zgrid.protocols.base import (
     VerticalProtocol,
 )
 from zgrid.protocols.graph import Graph, metropolis_weights, peers, star
-from zgrid.protocols.rounds import Frame, Rounds
+from zgrid.protocols.rounds import Rounds
 from zgrid.protocols.run import Run, Table, generator
 from zgrid.registry import resolve_class
 
@@ -30,7 +30,6 @@ __all__ = [
     "HORIZONTAL",
     "VERTICAL",
     "Controls",
-    "Frame",
     "Graph",
     "Heard",
     "Inbox",
