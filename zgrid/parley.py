@@ -69,9 +69,8 @@ class Job(NamedTuple):
         """From such a line."""
         raw = json.loads(line)
         locals = [Local(**{**one, "units": tuple(Unit(**unit) for unit in one["units"])}) for one in raw.pop("locals")]
-        me: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in raw.pop("me").items()
-        }
+        me: dict[str, Any] = raw.pop("me")
+        me |= {key: tuple(value) for key, value in me.items() if isinstance(value, list)}
         return cls(me=Participant(**me), locals=locals, **raw)
 
     def walk(self) -> Rounds:

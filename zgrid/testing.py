@@ -85,7 +85,7 @@ class ProtocolContract:
         assert_feasible(run, self.case.locals)
 
     def test_what_it_tolerates_it_tolerates(self) -> None:
-        """Under a fifth of all messages lost, or all two rounds late, the results are the same, within the tolerance."""
+        """With a fifth of all messages lost, or all two rounds late, the results are the same within the tolerance."""
         wanted = play(self.case).results
         for fault, carries in (("loss", lossy(self.case)), ("delay", late(self.case))):
             if fault in self.case.protocol.TOLERATES:
