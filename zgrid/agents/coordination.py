@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,8 +37,6 @@ class Coordination:
         coming_pu = network.series[3]
         if network.converged:
             self._load_mw = network.p_pcc_mw + sum(state.p_mw for state in states)
-        elif self._load_pu > 0.0:
-            coming_pu = coming_pu if self._load_mw else 0.0
         if self._load_pu > 0.0:
             self._load_mw *= coming_pu / self._load_pu
         self._load_pu = coming_pu
@@ -142,7 +140,3 @@ def settled(network: NetworkState, bought_mwh: float, dt_h: float) -> NetworkSta
 
 def _put(setpoint: Floats, at: int, value: float) -> Floats:
     return (*setpoint[:at], value, *setpoint[at + 1 :])
-
-
-NO_RESULT = Result()
-NOTHING: Mapping[str, float] = {}

@@ -21,7 +21,7 @@ from zgrid.protocols.base import (
     Unit,
     VerticalProtocol,
 )
-from zgrid.protocols.graph import Graph, metropolis_weights, peers, star
+from zgrid.protocols.graph import Graph, islands, metropolis_weights, peers, star
 from zgrid.protocols.rounds import Rounds
 from zgrid.protocols.run import Run, Table, generator
 from zgrid.registry import resolve_class
@@ -50,6 +50,7 @@ __all__ = [
     "VerticalProtocol",
     "generator",
     "horizontal_class",
+    "islands",
     "metropolis_weights",
     "peers",
     "star",
