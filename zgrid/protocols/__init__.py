@@ -58,7 +58,12 @@ __all__ = [
 ]
 
 VERTICAL = {"setpoint": "zgrid.protocols.setpoint:SetpointProtocol"}
-HORIZONTAL = {"average_consensus": "zgrid.protocols.average_consensus:AverageConsensus"}
+HORIZONTAL = {
+    "average_consensus": "zgrid.protocols.average_consensus:AverageConsensus",
+    "exchange_admm": "zgrid.protocols.exchange_admm:ExchangeAdmm",
+    "incremental_cost_consensus": "zgrid.protocols.incremental_cost_consensus:IncrementalCostConsensus",
+    "ratio_consensus": "zgrid.protocols.ratio_consensus:RatioConsensus",
+}
 
 
 def vertical_class(kind: str) -> Any:
