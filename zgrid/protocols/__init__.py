@@ -57,8 +57,15 @@ __all__ = [
     "vertical_class",
 ]
 
-VERTICAL = {"setpoint": "zgrid.protocols.setpoint:SetpointProtocol"}
-HORIZONTAL = {"average_consensus": "zgrid.protocols.average_consensus:AverageConsensus"}
+VERTICAL = {
+    "setpoint": "zgrid.protocols.setpoint:SetpointProtocol",
+    "price_signal": "zgrid.protocols.price_signal:PriceSignalProtocol",
+    "none": "zgrid.protocols.none:NoVertical",
+}
+HORIZONTAL = {
+    "average_consensus": "zgrid.protocols.average_consensus:AverageConsensus",
+    "none": "zgrid.protocols.none:NoHorizontal",
+}
 
 
 def vertical_class(kind: str) -> Any:
