@@ -57,11 +57,16 @@ __all__ = [
     "vertical_class",
 ]
 
-VERTICAL = {"setpoint": "zgrid.protocols.setpoint:SetpointProtocol"}
+VERTICAL = {
+    "none": "zgrid.protocols.none:NoVertical",
+    "price_signal": "zgrid.protocols.price_signal:PriceSignalProtocol",
+    "setpoint": "zgrid.protocols.setpoint:SetpointProtocol",
+}
 HORIZONTAL = {
     "average_consensus": "zgrid.protocols.average_consensus:AverageConsensus",
     "exchange_admm": "zgrid.protocols.exchange_admm:ExchangeAdmm",
     "incremental_cost_consensus": "zgrid.protocols.incremental_cost_consensus:IncrementalCostConsensus",
+    "none": "zgrid.protocols.none:NoHorizontal",
     "ratio_consensus": "zgrid.protocols.ratio_consensus:RatioConsensus",
 }
 

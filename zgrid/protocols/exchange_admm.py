@@ -8,11 +8,21 @@ import numpy as np
 from pydantic import Field
 
 from zgrid.messages import Floats
-from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result, RoundsConfig, Unit
+from zgrid.protocols.base import (
+    DispatchConfig,
+    Inbox,
+    Local,
+    Outbox,
+    Participant,
+    Protocol,
+    ProtocolConfig,
+    Result,
+    Unit,
+)
 from zgrid.protocols.incremental_cost_consensus import balance_price
 
 
-class ExchangeAdmmConfig(RoundsConfig):
+class ExchangeAdmmConfig(DispatchConfig):
     """Parameters of exchange ADMM."""
 
     kind: str = "exchange_admm"

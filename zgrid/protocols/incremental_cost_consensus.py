@@ -11,14 +11,24 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from zgrid.messages import Floats
-from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result, RoundsConfig, Unit
+from zgrid.protocols.base import (
+    DispatchConfig,
+    Inbox,
+    Local,
+    Outbox,
+    Participant,
+    Protocol,
+    ProtocolConfig,
+    Result,
+    Unit,
+)
 from zgrid.protocols.graph import Graph, islands, weight_matrix
 from zgrid.protocols.running_sums import RunningSums
 
 UNKNOWN = sys.float_info.max
 
 
-class IncrementalCostConsensusConfig(RoundsConfig):
+class IncrementalCostConsensusConfig(DispatchConfig):
     """Parameters of the incremental cost consensus."""
 
     kind: str = "incremental_cost_consensus"

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result, RoundsConfig
+from zgrid.protocols.base import DispatchConfig, Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result
 from zgrid.protocols.running_sums import RunningSums
 
 
-class RatioConsensusConfig(RoundsConfig):
+class RatioConsensusConfig(DispatchConfig):
     """Parameters of the ratio consensus."""
 
     kind: str = "ratio_consensus"

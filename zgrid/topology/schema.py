@@ -168,16 +168,21 @@ class Topology(_Section):
             grid.reward or self.reward,
             grid.policy or self.policy,
             vertical,
-            self.horizontal,
+            self._talking,
             self._peers[grid_id],
             circle.get(grid_id),
             grid.on_failure.hold_steps,
         )
 
+    @property
+    def _talking(self) -> ProtocolConfig | None:
+        """The horizontal protocol, unless it is that of having none."""
+        return None if self.horizontal is None or self.horizontal.kind == "none" else self.horizontal
+
     @cached_property
     def _peers(self) -> dict[str, Participant]:
         """Every grid among its neighbours; alone where there is no horizontal protocol."""
-        talk = self.horizontal is not None
+        talk = self._talking is not None
         return peers({name: grid.neighbours if talk else () for name, grid in self.grids.items()})
 
     def runs(self) -> dict[str, Run]:
