@@ -60,10 +60,13 @@ __all__ = [
 VERTICAL = {
     "setpoint": "zgrid.protocols.setpoint:SetpointProtocol",
     "price_signal": "zgrid.protocols.price_signal:PriceSignalProtocol",
+    "droop": "zgrid.protocols.droop:DroopProtocol",
     "none": "zgrid.protocols.none:NoVertical",
 }
 HORIZONTAL = {
     "average_consensus": "zgrid.protocols.average_consensus:AverageConsensus",
+    "secondary_control": "zgrid.protocols.secondary_control:SecondaryControl",
+    "consensus_admm": "zgrid.protocols.consensus_admm:ConsensusAdmm",
     "none": "zgrid.protocols.none:NoHorizontal",
 }
 

@@ -216,3 +216,6 @@ class LocalControl(ABC):
     @abstractmethod
     def correct(self, setpoint: Floats, measured: Mapping[str, float]) -> Floats:
         """The setpoint to follow; ``measured`` by name (``vm_pu``, ``deviation_hz``), only what is known."""
+
+    def reset(self) -> None:  # noqa: B027 - most remember nothing
+        """A new episode begins: forget what was remembered from step to step."""
