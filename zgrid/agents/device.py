@@ -10,7 +10,7 @@ from zgrid.agents.talk import Talk
 from zgrid.gather import STALE, TAKEN
 from zgrid.messages import Brief, DeviceState, Envelope, Floats, Peer, Reset, Setpoint, channel, floats
 from zgrid.post import Post
-from zgrid.protocols import Local, LocalControl, Rounds, Unit, generator, vertical_class
+from zgrid.protocols import Local, Rounds, Unit, generator, vertical_class
 
 
 class DeviceAgent:
@@ -25,7 +25,7 @@ class DeviceAgent:
         self._talk = Talk(self.id, (spec.grid,) if spec.me is not None else ())
         if spec.me is not None:
             self.hears |= self._talk.hears | {channel("brief", self.id): frozenset((spec.grid,))}
-        self._control = _control(spec)
+        self.remembers = spec.remembers
         self._count = 0
         self._begin_episode(0)
         self._channel = channel("state", self.id)
@@ -143,6 +143,7 @@ class DeviceAgent:
         spec = self.spec
         self._agreed = False
         self._count = 0
+        self._control = spec.local_control()
         self._walk: Rounds | None = None
         if spec.me is not None and spec.vertical is not None:
             kind = vertical_class(spec.vertical.kind).NEGOTIATION
@@ -151,10 +152,3 @@ class DeviceAgent:
 
 MEASURED_BY_DEVICES = ("vm_pu", "deviation_hz")
 """What ``Setpoint.measured`` has."""
-
-
-def _control(spec: DeviceSpec) -> LocalControl | None:
-    if spec.vertical is None:
-        return None
-    control: LocalControl | None = vertical_class(spec.vertical.kind).local_control(spec.vertical, spec.config)
-    return control

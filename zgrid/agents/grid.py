@@ -67,6 +67,10 @@ class GridAgent:
         self._actors = tuple(_actor(device) for device in spec.devices)
         self._slices = _slices(self._actors)
         self._vertical = _vertical(spec, self._actors)
+        controls = {device.id: device.local_control() for device in spec.devices}
+        self._droops = any(control is not None for control in controls.values())
+        forming = controls.get(spec.forming_unit or "")
+        self._forming_mw_per_hz = 0.0 if forming is None else forming.gain_mw_per_hz
         self._policy = _policy(spec, self._actors)
         self._action: Floats | None = None
         self.fallen, self._holds_left = False, 0
@@ -310,6 +314,8 @@ class GridAgent:
         self._price = series[0]
         self._market = Market(series[0], series[1], series[2])
         self._device_series = self._split(series, network.local)
+        if self._droops:
+            self._measured = self._measure(network)
         self._observation = observation(states, network, self._result().values)
         if self._horizontal is not None or self._negotiation is not None:
             self._coordination.learn(states, network)
@@ -320,6 +326,18 @@ class GridAgent:
         for (begin, end, measures), vm_pu in zip(self._slices, local, strict=True):
             split.append((*series[begin:end], vm_pu) if measures else series[begin:end])
         return split
+
+    def _measure(self, network: NetworkState) -> list[Floats]:
+        """What each device's own control measures: the voltage at its bus, and how far the frequency is from nominal.
+
+        While the grid is islanded its forming unit gives what is missing, and the frequency falls with that by its
+        droop. What it does itself is in the network already.
+        """
+        gain = self._forming_mw_per_hz
+        deviation_hz = -network.p_forming_mw / gain if gain > 0.0 else 0.0
+        forming = self.spec.forming_unit
+        pairs = zip(self._devices, network.local, strict=True)
+        return [(vm_pu, 0.0 if name == forming else deviation_hz) for name, vm_pu in pairs]
 
     def _view(self) -> GridView:
         states, network = self._last_states, self._last_network

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from zgrid.agents.reward import Reward, RewardConfig, reward_class
 from zgrid.devices import AssetConfig, Control, Device, device_class
 from zgrid.policies import PolicyConfig
-from zgrid.protocols import Participant, ProtocolConfig, horizontal_class
+from zgrid.protocols import LocalControl, Participant, ProtocolConfig, horizontal_class, vertical_class
 
 Names: TypeAlias = tuple[str, ...]
 
@@ -28,6 +28,19 @@ class DeviceSpec:
     vertical: ProtocolConfig | None = None
     me: Participant | None = None
     """Where the vertical protocol talks in rounds: the device among those of its grid."""
+
+    def local_control(self) -> LocalControl | None:
+        """What it does by itself on top of its setpoints, for one episode."""
+        if self.vertical is None:
+            return None
+        kind, name = vertical_class(self.vertical.kind), self.id.partition(".")[2]
+        control: LocalControl | None = kind.local_control(self.vertical, self.config, name)
+        return control
+
+    @property
+    def remembers(self) -> bool:
+        """Whether its agent knows more of an episode than the state that it says in every step."""
+        return self.me is not None or self.local_control() is not None
 
     def build(self) -> Device:
         """The device's physics, on floats."""
@@ -65,6 +78,8 @@ class GridSpec:
     peer: Participant
     head: Participant | None = None
     hold_steps: int = 1
+    forming_unit: str | None = None
+    """The device that holds the voltage, and with droop makes the frequency, while the grid is islanded."""
 
     @property
     def weights(self) -> Mapping[str, float]:

@@ -58,6 +58,7 @@ __all__ = [
 ]
 
 VERTICAL = {
+    "droop": "zgrid.protocols.droop:DroopProtocol",
     "none": "zgrid.protocols.none:NoVertical",
     "price_signal": "zgrid.protocols.price_signal:PriceSignalProtocol",
     "setpoint": "zgrid.protocols.setpoint:SetpointProtocol",
@@ -68,6 +69,7 @@ HORIZONTAL = {
     "incremental_cost_consensus": "zgrid.protocols.incremental_cost_consensus:IncrementalCostConsensus",
     "none": "zgrid.protocols.none:NoHorizontal",
     "ratio_consensus": "zgrid.protocols.ratio_consensus:RatioConsensus",
+    "secondary_control": "zgrid.protocols.secondary_control:SecondaryControl",
 }
 
 

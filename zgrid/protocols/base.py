@@ -228,14 +228,18 @@ class VerticalProtocol(ABC):
         """A setpoint for each device, in their order. ``action`` has one entry in [-1, 1] per control."""
 
     @classmethod
-    def local_control(cls, config: Any, device: Any) -> LocalControl | None:
-        """What a device with this config (``AssetConfig``) does by itself, on top of its setpoint; None: nothing."""
+    def local_control(cls, config: Any, device: Any, name: str = "") -> LocalControl | None:
+        """What the device of this name and config (``AssetConfig``) does by itself, on top of its setpoint; None:
+        nothing."""
         return None
 
 
 class LocalControl(ABC):
     """The subordinate's side of a vertical protocol without messages: a device corrects its setpoint by what it
-    measures."""
+    measures. One object is for one episode."""
+
+    gain_mw_per_hz: float = 0.0
+    """How much active power it gives per Hz below nominal: of a forming unit, what makes the frequency fall."""
 
     @abstractmethod
     def correct(self, setpoint: Floats, measured: Mapping[str, float]) -> Floats:

@@ -62,9 +62,10 @@ class PriceNegotiation(Protocol):
     - subordinate: P_i = argmin C_i(P) - lambda P, of each unit, within its limits
 
     Without binding limits it converges iff g < 2 / sum(1 / (2 a)), in one iteration at half of that; with limits
-    it does so below that bound too, more slowly. An iteration is two rounds, price and answer. Both carry the price's number:
-    the coordinator repeats a price until all have answered it, so loss and delay change when it gets somewhere, not
-    where. After ``patience`` rounds it goes on with the last answer of who is silent, 0 MW where there was none.
+    it does so below that bound too, more slowly. An iteration is two rounds, price and answer. Both carry the
+    price's number: the coordinator repeats a price until all have answered it, so loss and delay change when it
+    gets somewhere, not where. After ``patience`` rounds it goes on with the last answer of who is silent, 0 MW where
+    there was none.
 
     The mismatch is known to the coordinator alone; a subordinate reports 0.
     """
@@ -135,9 +136,10 @@ class PriceNegotiation(Protocol):
         return [name for name in self.me.weights if name not in answers or answers[name].number != self._number]
 
     def _update(self) -> None:
-        self._mismatch = self._demand - sum(answer.p_mw for answer in self._answers.values())
+        answers = [self._answers[name] for name in self.me.weights if name in self._answers]
+        self._mismatch = self._demand - sum(answer.p_mw for answer in answers)
         self._residual = abs(self._mismatch)
-        slope = sum(answer.slope for answer in self._answers.values())
+        slope = sum(answer.slope for answer in answers)
         step = self.config.step or (1.0 / slope if slope > 0.0 else 0.0)
         price = self._price + step * self._mismatch
         self._price = min(max(price, self.config.price_min), self.config.price_max)

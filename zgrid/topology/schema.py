@@ -172,6 +172,7 @@ class Topology(_Section):
             self._peers[grid_id],
             circle.get(grid_id),
             grid.on_failure.hold_steps,
+            None if grid.forming_unit is None else f"{grid_id}.{grid.forming_unit}",
         )
 
     @property
