@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from zgrid.messages import Floats
 from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result, RoundsConfig, Unit
-from zgrid.protocols.graph import Graph, islands, weight_matrix
+from zgrid.protocols.graph import Graph, weight_matrix
 from zgrid.protocols.running_sums import RunningSums
 
 UNKNOWN = sys.float_info.max
@@ -76,22 +76,6 @@ class IncrementalCostConsensus(Protocol):
         self._prices: dict[str, float | None] = {}
         self._keep = 1.0 - sum(me.weights.values())
         self._moves = config.form == "leaderless" or me.place == 0
-
-    @classmethod
-    def misfits(cls, config: Any, graph: Mapping[str, Sequence[str]]) -> list[str]:
-        """Units alike make the bound of the gain a matter of the graph; that of a step needs their costs."""
-        if config.step is not None:
-            return []
-        found = []
-        for island in islands(graph):
-            inside = {name: graph[name] for name in island}
-            alike = {name: (Unit(name, 0.0, 1.0, 0.5),) for name in island}
-            bound = step_bound(alike, inside, config.form) * (len(inside) if config.form == "leader" else 1)
-            if config.gain >= bound:
-                found.append(
-                    f"gain {config.gain:g} on {', '.join(island)}: below {bound:.3g} it converges (units alike)"
-                )
-        return found
 
     def start(self, step: int, local: Local) -> Outbox:
         if self._units is None or not self.config.warm_start:
@@ -183,20 +167,20 @@ def balance_price(units: Sequence[Unit], demand_mw: float) -> float:
     return high
 
 
-def step_bound(
-    units: Mapping[str, Sequence[Unit]], graph: Graph, form: Literal["leader", "leaderless"] = "leaderless"
-) -> float:
-    """The ``step`` from which the published form does not converge, $/MWh per MW, on a connected graph.
+def step_bound(units: Mapping[str, Sequence[Unit]], graph: Graph, config: IncrementalCostConsensusConfig) -> float:
+    """The ``step`` from which a form does not converge, $/MWh per MW, on a connected graph without loss and delay.
 
     It is where an eigenvalue of the iteration without limits, other than the one at 1 (the demand, which stays), leaves
     the unit circle. A unit at its limit has no slope, which raises the bound. For a ``gain`` multiply by the slope of
-    all units, sum 1/(2a); where all move the price, divide by their number.
+    all units, sum 1/(2a), and where all move the price divide by the number of participants: 2 or more for units alike,
+    down to 0.24 was found on lines and stars of ten where a third has no unit and slopes differ by a factor of 300.
     """
     weights, n = weight_matrix(graph), len(graph)
     slopes = np.array([sum(0.5 / unit.cost_a for unit in units[name] if unit.cost_a > 0.0) for name in graph])
     if not slopes.any():
         return float("inf")
-    acts = np.eye(n) if form == "leaderless" else np.diag([float(n)] + [0.0] * (n - 1))
+    acts = np.eye(n) if config.form == "leaderless" else np.diag([float(n)] + [0.0] * (n - 1))
+    acts = acts @ weights if config.running_sums else acts  # there the price moves by what the round has brought
 
     def converges(step: float) -> bool:
         moved = np.hstack([weights, step * acts])
