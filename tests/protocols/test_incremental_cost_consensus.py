@@ -111,6 +111,36 @@ def test_the_step_bound_divides_what_converges_from_what_does_not(form: str, gra
     assert ends[1.03] > 1e3
 
 
+@pytest.mark.parametrize("at", ["mg_1", "mg_4"])
+def test_the_bound_of_the_gain_divides_what_converges_from_what_does_not(at: str) -> None:
+    # A line of eight with one unit, its limits out of reach: what the others push has a long way to go.
+    graph = {f"mg_{k}": [f"mg_{j}" for j in (k - 1, k + 1) if 1 <= j <= 8] for k in range(1, 9)}
+    units = {name: (Unit("unit_1", -1e12, 1e12, 0.01, 8.0),) if name == at else () for name in graph}
+    bound = step_bound(units, graph, IncrementalCostConsensusConfig()) * 50.0 / 8.0
+    assert bound < 0.5
+    locals = {name: Local(units=units[name], demand_mw=100.0) for name in graph}
+    ends = {}
+    for gain in (0.95 * bound, 1.05 * bound):
+        config = IncrementalCostConsensusConfig(gain=gain)
+        assert bool(IncrementalCostConsensus.unit_misfits(config, graph, units)) == (gain > bound)
+        played = run(IncrementalCostConsensus, {"gain": gain, "rounds": 3000}, graph, locals)
+        ends[gain > bound] = abs(powers(played).sum() - 800.0)
+    assert ends[False] < 1e-6
+    assert ends[True] > 1e6
+
+
+def test_what_cannot_converge_is_a_misfit_that_says_the_bound() -> None:
+    units = {name: (unit,) for name, unit in zip(LINE, THREE, strict=True)}
+    bad = IncrementalCostConsensusConfig(running_sums=False, step=2e-3)
+    good = IncrementalCostConsensusConfig(running_sums=False, step=1e-3)
+    assert IncrementalCostConsensus.unit_misfits(bad, LINE, units) == [
+        "step 0.002 is not below 0.00199, the bound for the units of mg_1, mg_2, mg_3"
+    ]
+    assert IncrementalCostConsensus.unit_misfits(good, LINE, units) == []
+    assert IncrementalCostConsensus.unit_misfits(IncrementalCostConsensusConfig(), LINE, units) == []
+    assert IncrementalCostConsensus.unit_misfits(bad, LINE, dict.fromkeys(LINE, ())) == []
+
+
 def test_alone_it_meets_its_own_demand_at_once() -> None:
     table = Table(IncrementalCostConsensus, IncrementalCostConsensusConfig(), {"mg_1": ()})
     played = table.play({"mg_1": Local(units=BINDING, demand_mw=850.0)})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from dispatch_cases import BINDING, CASES, LINE, THREE, optimum, powers, problems, ring, run
 
-from zgrid.protocols import Local, Run, star
+from zgrid.protocols import Local, Protocol, Run, star
 from zgrid.protocols.average_consensus import AverageConsensus
 from zgrid.protocols.average_consensus import step_bound as delay_margin
 from zgrid.protocols.exchange_admm import ExchangeAdmm
@@ -143,6 +143,23 @@ def test_r7_exchange_admm_takes_the_published_iterations(rho: float, iterations:
 def test_r2_exchange_admm_with_binding_limits() -> None:
     played = run(ExchangeAdmm, {"tolerance": 1e-8}, ring(3), problems(BINDING, 850.0, list(ring(3))))
     assert powers(played) == pytest.approx(optimum(BINDING, 850.0)[1], abs=1e-6)
+
+
+@pytest.mark.parametrize("faults", [{}, {"loss": 0.2, "delay": 2}], ids=str)
+@pytest.mark.parametrize("protocol", [IncrementalCostConsensus, ExchangeAdmm, RatioConsensus])
+@pytest.mark.parametrize("stop", ["flooded", "coordinator"])
+def test_who_stops_by_agreement_stops_early_and_in_balance(
+    protocol: type[Protocol], stop: str, faults: dict[str, float]
+) -> None:
+    units, graph, demand = CASES["R4"]
+    parameters: dict[str, object] = {"stop": stop, "rounds": 2000}
+    if protocol is ExchangeAdmm:
+        parameters["rho"] = 0.05
+    played = run(protocol, parameters, graph, problems(units, demand, list(graph)), **faults)
+    assert played.rounds < 1000
+    assert powers(played).sum() == pytest.approx(demand, abs=1e-3)
+    if protocol is not RatioConsensus:
+        assert powers(played) == pytest.approx(optimum(units, demand)[1], abs=1e-3)
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 8])

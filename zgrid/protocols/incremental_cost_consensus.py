@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from zgrid.messages import Floats
 from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result, RoundsConfig, Unit
-from zgrid.protocols.graph import Graph, weight_matrix
+from zgrid.protocols.graph import Graph, islands, weight_matrix
 from zgrid.protocols.running_sums import RunningSums
 
 UNKNOWN = sys.float_info.max
@@ -76,6 +76,21 @@ class IncrementalCostConsensus(Protocol):
         self._prices: dict[str, float | None] = {}
         self._keep = 1.0 - sum(me.weights.values())
         self._moves = config.form == "leaderless" or me.place == 0
+
+    @classmethod
+    def unit_misfits(cls, config: Any, graph: Graph, units: Mapping[str, Sequence[Unit]]) -> list[str]:
+        """As ``misfits``, where the units of each participant are known: the bound of step or gain depends on them."""
+        found = []
+        for island in islands(graph):
+            slope = sum(0.5 / unit.cost_a for name in island for unit in units[name] if unit.cost_a > 0.0)
+            bound = step_bound(units, {name: graph[name] for name in island}, config)
+            per_gain = slope / (1 if config.form == "leader" else len(island))
+            what, chosen = ("gain", config.gain) if config.step is None else ("step", config.step)
+            limit = bound * per_gain if config.step is None else bound
+            if slope > 0.0 and chosen >= limit:
+                names = ", ".join(island)
+                found.append(f"{what} {chosen:g} is not below {limit:.3g}, the bound for the units of {names}")
+        return found
 
     def start(self, step: int, local: Local) -> Outbox:
         if self._units is None or not self.config.warm_start:
@@ -187,7 +202,7 @@ def step_bound(units: Mapping[str, Sequence[Unit]], graph: Graph, config: Increm
         held = np.hstack([-np.eye(n), np.zeros((n, n))])
         mismatch = np.hstack([np.zeros((n, n)), weights]) - slopes[:, None] * (moved + held)
         sizes = np.sort(np.abs(np.linalg.eigvals(np.vstack([moved, mismatch]))))
-        return bool(sizes[-1] < 1.0 + 1e-9 and (n == 1 or sizes[-2] < 1.0))
+        return bool(sizes[-1] < 1.0 + 1e-9 and sizes[-2] < 1.0)
 
     low, high = 0.0, 1.0 / float(slopes.sum())
     while converges(high) and high < 1e12:
