@@ -65,6 +65,7 @@ VERTICAL = {
 }
 HORIZONTAL = {
     "average_consensus": "zgrid.protocols.average_consensus:AverageConsensus",
+    "consensus_admm": "zgrid.protocols.consensus_admm:ConsensusAdmm",
     "exchange_admm": "zgrid.protocols.exchange_admm:ExchangeAdmm",
     "incremental_cost_consensus": "zgrid.protocols.incremental_cost_consensus:IncrementalCostConsensus",
     "none": "zgrid.protocols.none:NoHorizontal",
