@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zgrid.protocols.base import (
     Inbox,
@@ -44,6 +44,14 @@ class PriceSignalConfig(RoundsConfig):
     patience: int = Field(
         20, ge=2, le=10_000, description="rounds after which the last answer of a silent device is taken instead"
     )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.stop == "local":
+            raise ValueError("stop: local would leave a price without the answers of devices that are content before")
+        if self.price_min > self.price_max:
+            raise ValueError(f"price_min {self.price_min:g} is above price_max {self.price_max:g}")
+        return self
 
 
 class Answer(NamedTuple):
@@ -85,12 +93,6 @@ class PriceNegotiation(Protocol):
         self._demand = 0.0
         self._sent = self._asked = 0
         self._answers: dict[str, Answer] = {}
-
-    @classmethod
-    def misfits(cls, config: Any, graph: Mapping[str, Sequence[str]]) -> list[str]:
-        if config.price_min > config.price_max:
-            return [f"price_min {config.price_min:g} is above price_max {config.price_max:g}"]
-        return []
 
     def start(self, step: int, local: Local) -> Outbox:
         self._residual = float("inf")
@@ -157,11 +159,9 @@ class PriceNegotiation(Protocol):
         return dict.fromkeys(self.me.weights, Answer(self._number, self._power(), slope_of(self._units)))
 
     def _hear(self, number: float, price: float) -> None:
-        before = self._power()
-        anew = number != self._number
+        if number != self._number:  # what it means in power if no limit binds: at a limit the price still moves
+            self._residual = abs(price - self._price) * slope_of(self._units)
         self._number, self._price = number, price
-        if anew:
-            self._residual = abs(self._power() - before)
 
     def _power(self) -> float:
         return sum(unit.at_price(self._price) for unit in self._units)
