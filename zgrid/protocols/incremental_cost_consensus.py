@@ -3,7 +3,6 @@ demand at least cost."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +14,8 @@ from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, Pr
 from zgrid.protocols.graph import Graph, islands, weight_matrix
 from zgrid.protocols.running_sums import RunningSums
 
-UNKNOWN = sys.float_info.max
+UNKNOWN = float(np.finfo(np.float64).max)
+"""A bound that nobody has named: what is sent has to be finite."""
 
 
 class IncrementalCostConsensusConfig(RoundsConfig):
