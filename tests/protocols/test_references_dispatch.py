@@ -32,9 +32,9 @@ MIDDLE = {"mg_2": ["mg_1"], "mg_1": ["mg_2", "mg_3"], "mg_3": ["mg_1"]}
 """A line of three with unit 1 in the middle; unit 2 leads."""
 
 
-def first_round_within(played: Run, tolerance: float, worst: int) -> int:
-    """From which round on |value| of that index stays below a tolerance at everybody."""
-    outside = [r.round for r in played.history if not max(abs(v[worst]) for v in r.values) < tolerance]
+def first_round_within(played: Run, tolerance: float, entry: int) -> int:
+    """From which round on |value| of that entry stays below a tolerance at everybody."""
+    outside = [r.round for r in played.history if not max(abs(v[entry]) for v in r.values) < tolerance]
     return max(outside, default=0) + 1
 
 

@@ -25,6 +25,7 @@ from zgrid.protocols.graph import Graph, islands, weight_matrix
 from zgrid.protocols.running_sums import RunningSums
 
 UNKNOWN = float(np.finfo(np.float64).max)
+"""A bound that nobody has named: what is sent has to be finite."""
 
 
 class IncrementalCostConsensusConfig(DispatchConfig):
