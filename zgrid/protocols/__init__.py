@@ -58,7 +58,11 @@ __all__ = [
 ]
 
 VERTICAL = {"setpoint": "zgrid.protocols.setpoint:SetpointProtocol"}
-HORIZONTAL = {"average_consensus": "zgrid.protocols.average_consensus:AverageConsensus"}
+HORIZONTAL = {
+    "average_consensus": "zgrid.protocols.average_consensus:AverageConsensus",
+    "double_auction": "zgrid.protocols.double_auction:DoubleAuction",
+    "p2p_trading": "zgrid.protocols.p2p_trading:P2PTrading",
+}
 
 
 def vertical_class(kind: str) -> Any:
