@@ -117,7 +117,7 @@ class DirectExecution(Execution):
         self._step += 1
         for grid in self._grids:
             self._ask(grid, grid.reset, seed)
-        states = [[self._ask(device, device.reset) for device in devices] for devices in self._devices]
+        states = [[self._ask(device, device.reset, seed) for device in devices] for devices in self._devices]
         flat = [state for group in states for state in group]
         networks = self._world.begin(day, flat)
         reports = [self._ask(g, g.observe, s, n) for g, s, n in zip(self._grids, states, networks, strict=True)]

@@ -6,6 +6,7 @@ from collections import Counter
 
 from zgrid.agents.spec import DeviceSpec
 from zgrid.gather import STALE
+from zgrid.links import Ears
 from zgrid.messages import DeviceState, Envelope, Floats, Reset, Setpoint, channel, floats
 from zgrid.post import Post
 
@@ -22,13 +23,18 @@ class DeviceAgent:
         self._step = -1
         self._state = self.device.initial()
         self._safe = spec.safe
+        self._grid = spec.grid
+        self.ears = Ears.where_needed(spec.links, self.id, spec.dt_h)
+        """What it hears its grid with; None: links without faults."""
         self.fallen = False
         self._heard = -1
         self.latched = False
         """Whether its watchdog has tripped: it keeps to its safe setpoint, whatever it is told, until it is rearmed."""
 
-    def reset(self) -> DeviceState:
-        """Begin an episode: the initial state, injecting nothing."""
+    def reset(self, seed: int = 0) -> DeviceState:
+        """Begin an episode: the initial state, injecting nothing. Faults of its links come from the seed."""
+        if self.ears is not None:
+            self.ears.reset(seed)
         self._state = floats("initial state", self.device.initial())
         return DeviceState(0.0, 0.0, 0.0, 0.0, self._state)
 
@@ -50,12 +56,21 @@ class DeviceAgent:
 
     def apply(self, setpoint: Setpoint) -> DeviceState:
         """Apply a setpoint for one step; the safe one where it has latched or fallen back."""
-        values = self._safe if self.latched or self.fallen else setpoint.values
+        heard = self._heard_values(setpoint)
+        values = self._safe if self.latched or self.fallen else heard
         state, effect = self.device.step(self._state, values, setpoint.series)
         said = floats("effect and state", (*effect, *state))
         p_mw, q_mvar, cost, violation = said[:4]
         self._state = said[4:]
         return DeviceState(p_mw, q_mvar, cost, violation, self._state)
+
+    def _heard_values(self, setpoint: Setpoint) -> Floats:
+        """What comes of a setpoint over its link; the safe one where nothing does. What it measures needs no link."""
+        if self.ears is None:
+            return setpoint.values
+        self.ears.begin()
+        heard = self.ears.setpoint(self._grid, setpoint.values, self.device.neutral())
+        return self._safe if heard is None else heard
 
     def receive(self, envelope: Envelope) -> list[Post]:
         """Reset or Setpoint in, DeviceState out: once, on a channel that grid and env both hear."""
@@ -69,7 +84,7 @@ class DeviceAgent:
         if type(body) is Setpoint:
             state = self.apply(body)
         elif type(body) is Reset:
-            state = self.reset()
+            state = self.reset(body.seed)
         else:
             self.refused[f"unexpected {envelope.sender}"] += 1
             return []

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from zgrid.agents.reward import Reward, RewardConfig, reward_class
 from zgrid.devices import AssetConfig, Control, Device, device_class
+from zgrid.links import LinkConfig
 from zgrid.policies import PolicyConfig
 from zgrid.protocols import ProtocolConfig, horizontal_class
 
@@ -19,12 +20,13 @@ GRID_SERIES = ("price", "price_low", "price_high", "load")
 
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
-    """One device: its global id, the id of its grid, and its parameters."""
+    """One device: its global id, the id of its grid, its parameters, and the faults of links."""
 
     id: str
     grid: str
     config: AssetConfig
     dt_h: float
+    links: tuple[LinkConfig, ...] = ()
 
     def build(self) -> Device:
         """The device's physics, on floats."""
@@ -48,7 +50,8 @@ class DeviceSpec:
 class GridSpec:
     """One grid: its devices, protocols, reward and policy. ``weights`` maps each neighbour to its weight.
 
-    ``hold_steps`` is for how long its devices hold their last setpoints once it has failed and falls back.
+    ``hold_steps`` is for how long its devices hold their last setpoints once it has failed and falls back. ``links``
+    are the rules of all faults of links.
     """
 
     id: str
@@ -60,6 +63,7 @@ class GridSpec:
     horizontal: ProtocolConfig | None
     weights: Mapping[str, float]
     hold_steps: int = 1
+    links: tuple[LinkConfig, ...] = ()
 
     def build_reward(self) -> Reward:
         """The grid's reward."""

@@ -12,6 +12,7 @@ from zgrid.agents import DeviceSpec, GridSpec
 from zgrid.agents.reward import RewardConfig
 from zgrid.devices import AssetConfig, SeriesSource
 from zgrid.failure import FAIL, FailurePolicy, OnFailure
+from zgrid.links import LinkConfig
 from zgrid.policies import PolicyConfig
 from zgrid.protocols import ProtocolConfig, metropolis_weights
 
@@ -134,6 +135,7 @@ class Topology(_Section):
     policy: SerializeAsAny[PolicyConfig]
     vertical: SerializeAsAny[ProtocolConfig]
     horizontal: SerializeAsAny[ProtocolConfig] | None = Field(None, description="protocol between neighbour grids")
+    links: tuple[LinkConfig, ...] = Field((), description="faults of links: delays, losses, attacks; default: none")
     grids: dict[GridId, GridConfig] = Field(min_length=1)
 
     @property
@@ -154,7 +156,8 @@ class Topology(_Section):
     def _grid_spec(self, grid_id: str) -> GridSpec:
         grid = self.grids[grid_id]
         devices = tuple(
-            DeviceSpec(f"{grid_id}.{name}", grid_id, config, self.dt_h) for name, config in grid.devices.items()
+            DeviceSpec(f"{grid_id}.{name}", grid_id, config, self.dt_h, self.links)
+            for name, config in grid.devices.items()
         )
         neighbours = {other: config.neighbours for other, config in self.grids.items()}
         return GridSpec(
@@ -167,6 +170,7 @@ class Topology(_Section):
             self.horizontal,
             metropolis_weights(neighbours, grid_id) if self.horizontal is not None else {},
             grid.on_failure.hold_steps,
+            self.links,
         )
 
     def runs(self) -> dict[str, Run]:
@@ -200,13 +204,15 @@ class Topology(_Section):
         return {source for source in sources if isinstance(source, str)}
 
     def hash(self, agent: str | None = None) -> str:
-        """SHA-256 over what agents must agree on: grids, devices and their order, protocols, step; not where or how
-        anything runs, and not the electrical networks, which only the env knows.
+        """SHA-256 over what agents must agree on: grids, devices and their order, protocols, links, step; not where
+        or how anything runs, and not the electrical networks, which only the env knows.
 
         With an ``agent``: over what that one has to know. Of files of policies only their content counts, and only to
         the grids: the machine of a device needs none.
         """
-        data = self.model_dump(mode="json", include={"dt_h", "reward", "policy", "vertical", "horizontal", "grids"})
+        data = self.model_dump(
+            mode="json", include={"dt_h", "reward", "policy", "vertical", "horizontal", "links", "grids"}
+        )
         for grid in data["grids"].values():
             for key in ("run", "host", "network", "connect_at", "islanding", "forming_unit", "forming_vm_pu"):
                 del grid[key]
