@@ -8,7 +8,6 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Kind: TypeAlias = Literal["peer", "setpoint", "state", "action", "network"]
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Number: TypeAlias = Annotated[float, Field(ge=-1e6, le=1e6)]
 Steps: TypeAlias = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
@@ -93,7 +92,7 @@ class LinkConfig(_Section):
 
     source: str = Field("*", min_length=1, description="who speaks: an agent's id, env, or a pattern with * ? [...]")
     destination: str = Field("*", min_length=1, description="who hears, likewise")
-    kind: Kind | Literal["*"] = Field(
+    kind: Literal["peer", "setpoint", "state", "action", "network", "*"] = Field(
         "*",
         description="peer: between grids, round by round; action and network: env to grid; setpoint: grid to device; "
         "state: device to grid",
