@@ -21,6 +21,7 @@ from zgrid.messages import (
     Action,
     Batch,
     Beat,
+    Brief,
     DeviceState,
     Envelope,
     Failure,
@@ -53,7 +54,8 @@ EXAMPLES = {
     "ready": Ready(("mg_1", "mg_1.dg_1"), "c0ffee", 0),
     "reset": Reset(7),
     "action": Action((-1.0, 0.25)),
-    "peer": Peer((0.1,)),
+    "brief": Brief((0.7,)),
+    "peer": Peer((0.1,), 2, 7),
     "setpoint": Setpoint((0.5, 0.0, 1.0), (0.7,)),
     "state": DeviceState(0.5, -0.1, 3.25, 0.0, (0.5,)),
     "network": NetworkState(
@@ -234,7 +236,7 @@ def test_the_frame_built_by_hand_is_the_message(kind: str) -> None:
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 4, -1, "3", None, [3]])
+@pytest.mark.parametrize("version", [0, 1, 3, 5, -1, "4", None, [4]])
 def test_another_version_is_refused(version: Any) -> None:
     with pytest.raises(MessageError, match="version"):
         decode(pack(frame("reset", version=version)))
@@ -295,7 +297,7 @@ def test_sizes_beyond_what_was_measured_are_refused() -> None:
 def test_an_integer_where_a_float_is_expected_is_refused() -> None:
     with pytest.raises(MessageError):
         decode(pack(frame("peer", [[1]])))
-    assert decode(pack(frame("peer", [[1.0]]))).body == Peer((1.0,))
+    assert decode(pack(frame("peer", [[1.0], 0, 0]))).body == Peer((1.0,))
 
 
 @pytest.mark.parametrize("place", range(2, 9))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zgrid.errors import TopologyError, ZgridError
     from zgrid.messaging import InMemoryBroker, MessageBroker, ZmqBroker
     from zgrid.policies import Policy, PolicyConfig
-    from zgrid.protocols import HorizontalProtocol, ProtocolConfig, VerticalProtocol
+    from zgrid.protocols import Protocol, ProtocolConfig, VerticalProtocol
     from zgrid.topology import Topology, load
     from zgrid.vector import NetworkedVectorEnv, vector_env
 
@@ -29,13 +29,13 @@ __all__ = [
     "DeviceConfig",
     "Effect",
     "GridAgent",
-    "HorizontalProtocol",
     "InMemoryBroker",
     "MessageBroker",
     "NetworkedGridEnv",
     "NetworkedVectorEnv",
     "Policy",
     "PolicyConfig",
+    "Protocol",
     "ProtocolConfig",
     "Topology",
     "TopologyError",
@@ -56,7 +56,7 @@ _HOME = {
     "zgrid.errors": ("TopologyError", "ZgridError"),
     "zgrid.messaging": ("InMemoryBroker", "MessageBroker", "ZmqBroker"),
     "zgrid.policies": ("Policy", "PolicyConfig"),
-    "zgrid.protocols": ("HorizontalProtocol", "ProtocolConfig", "VerticalProtocol"),
+    "zgrid.protocols": ("Protocol", "ProtocolConfig", "VerticalProtocol"),
     "zgrid.topology": ("Topology", "load"),
     "zgrid.vector": ("NetworkedVectorEnv", "vector_env"),
 }

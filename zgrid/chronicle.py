@@ -1,7 +1,8 @@
 """Chronicle: what those have heard who may fail and go on, so that their successors know it.
 
 An agent is a function of what it hears. So one that is built anew and hears all of it again is the same to the bit. A
-device says its whole state in every step, so it needs no more than what it has heard since.
+device says its whole state in every step, so it needs no more than what it has heard since, unless its part in a
+vertical protocol remembers more.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Chronicle:
             for line in lines(topology)
             if (heard := tuple(agent for agent in line.hearers if agent in self._history))
         }
-        devices = {device.id for device in topology.device_specs}
+        devices = {device.id for device in topology.device_specs if not device.remembers}
         self._states = {channel("state", agent): agent for agent in self._history if agent in devices}
 
     def attach(self, host: Host) -> None:
@@ -91,7 +92,7 @@ class Chronicle:
 
 def recall(agent: Agent, memory: Memory, step: int) -> list[Post]:
     """Let a new agent know what its predecessor did; what it says of ``step``, which is still open."""
-    if isinstance(agent, DeviceAgent) and memory.at:
+    if isinstance(agent, DeviceAgent) and memory.at and not agent.remembers:
         agent.restore(memory.at, memory.state)
     posts: list[Post] = []
     for _, _, sender, incarnation, at, round, body in memory.history:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zgrid.errors import MessageError
 from zgrid.messages import BODIES, KIND, Envelope, Item
 
-VERSION = 3
+VERSION = 4
 MAX_BYTES = 1 << 20
 
 

@@ -8,7 +8,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from zgrid.messages import (
     DeviceState,
     Floats,
     NetworkState,
+    Peer,
     Report,
     Reset,
     StatsRequest,
@@ -40,7 +41,6 @@ from zgrid.messages import (
 from zgrid.messaging import MessageBroker
 from zgrid.node import correspondents, make_agents, make_bus
 from zgrid.port import EnvPort
-from zgrid.protocols import Outbox
 from zgrid.session import Session, start_command
 from zgrid.topology import Topology
 from zgrid.topology.nodes import NodePlan
@@ -48,6 +48,7 @@ from zgrid.topology.traffic import CONTROL
 from zgrid.world import World
 
 T = TypeVar("T")
+Frames: TypeAlias = Mapping[str, Peer]
 
 _SLICE_S = 0.2
 _STOP_S = 1.0
@@ -125,8 +126,10 @@ class DirectExecution(Execution):
 
     def step(self, actions: Sequence[Floats | None]) -> Outcome:
         self._step += 1
-        outboxes = [self._ask(g, g.begin, self._step, action) for g, action in zip(self._grids, actions, strict=True)]
-        self._coordinate(outboxes)
+        frames = [self._ask(g, g.begin, self._step, action) for g, action in zip(self._grids, actions, strict=True)]
+        self._coordinate(frames)
+        for grid, devices in zip(self._grids, self._devices, strict=True):
+            self._negotiate(grid, devices)
         states = [
             [self._ask(device, device.apply, setpoint) for device, setpoint in zip(devices, setpoints, strict=True)]
             for devices, setpoints in zip(self._devices, [self._ask(g, g.decide) for g in self._grids], strict=True)
@@ -150,18 +153,26 @@ class DirectExecution(Execution):
     def close(self) -> None:
         """Nothing to end."""
 
-    def _coordinate(self, outboxes: list[Outbox]) -> None:
+    def _coordinate(self, frames: list[Frames]) -> None:
         """Run the rounds of the horizontal protocol until nobody has anything left to send."""
-        round = 1
-        while any(outboxes):
-            sent = {grid.id: outbox for grid, outbox in zip(self._grids, outboxes, strict=True)}
-            outboxes = [
-                self._ask(grid, grid.exchange, round, {other: sent[other][grid.id] for other in grid.spec.weights})
-                if outbox
-                else {}
-                for grid, outbox in zip(self._grids, outboxes, strict=True)
+        while any(frames):
+            sent = {grid.id: frame for grid, frame in zip(self._grids, frames, strict=True)}
+            frames = [
+                self._ask(grid, grid.exchange, [sent[other][grid.id] for other in grid.spec.weights]) if frame else {}
+                for grid, frame in zip(self._grids, frames, strict=True)
             ]
-            round += 1
+
+    def _negotiate(self, grid: GridAgent, devices: Sequence[DeviceAgent]) -> None:
+        """Run the rounds between a grid and its devices, where they talk."""
+        asked = self._ask(grid, grid.negotiate)
+        if not asked:
+            return
+        briefs = self._ask(grid, grid.briefs)
+        answers = [self._ask(device, device.brief, brief) for device, brief in zip(devices, briefs, strict=True)]
+        while asked:
+            told = [answer[grid.id] for answer in answers]
+            answers = [self._ask(device, device.converse, [asked[device.id]]) for device in devices]
+            asked = self._ask(grid, grid.converse, told)
 
 
 class MessageExecution(Execution):

@@ -65,20 +65,34 @@ class Action(NamedTuple):
     values: Floats | None
 
 
-class Peer(NamedTuple):
-    """grid to neighbour grid: what a horizontal protocol says in one round."""
+class Brief(NamedTuple):
+    """grid to device: the time series of this step, and that what follows is talked about in rounds."""
 
-    values: Floats
+    series: Floats
+
+
+class Peer(NamedTuple):
+    """grid to neighbour grid, or between a grid and a device: one frame of a protocol's round.
+
+    ``values`` None: nothing is said. ``agreed``: everybody less than so many edges away has converged. ``stop``: the
+    round that is the last for all; 0: not known yet.
+    """
+
+    values: Floats | None
+    agreed: int = 0
+    stop: int = 0
 
 
 class Setpoint(NamedTuple):
     """grid to device: what it shall do in this step, in the order of its kind's ``SETPOINT``.
 
     ``series`` are the values of the device's time series in this step (weather, load), and what it measures at its bus.
+    ``measured`` is what a local control of its own corrects the values by, vm_pu and deviation_hz; empty without one.
     """
 
     values: Floats
     series: Floats
+    measured: Floats = ()
 
 
 class DeviceState(NamedTuple):
@@ -260,6 +274,7 @@ Body: TypeAlias = (
     | Ready
     | Reset
     | Action
+    | Brief
     | Peer
     | Setpoint
     | DeviceState
@@ -285,6 +300,7 @@ BODIES: dict[str, Any] = {
     "ready": Ready,
     "reset": Reset,
     "action": Action,
+    "brief": Brief,
     "peer": Peer,
     "setpoint": Setpoint,
     "state": DeviceState,

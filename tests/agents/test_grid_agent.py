@@ -29,7 +29,7 @@ from zgrid.messages import (
 )
 from zgrid.policies import policy_class
 from zgrid.post import Post
-from zgrid.protocols import horizontal_class, vertical_class
+from zgrid.protocols import Participant, horizontal_class, vertical_class
 
 NAN = float("nan")
 DEVICES = {
@@ -57,7 +57,7 @@ def spec(name: str = "mg_1", *, rounds: int = 0, policy: str = "rule_based", rew
         policy_class(policy).Config(),
         vertical_class("setpoint").Config(),
         horizontal,
-        NEIGHBOURS if rounds else {},
+        Participant(name, NEIGHBOURS if rounds else {}, size=3, diameter=1),
     )
 
 
@@ -116,9 +116,9 @@ def by_calls(actions: Sequence[Any], inboxes: Sequence[dict[str, Any]] = (), **o
     reports = [grid.observe([device.reset() for device in devices], network(1))]
     for step, action in enumerate(actions, 2):
         outbox = grid.begin(step, action)
-        for round, inbox in enumerate(inboxes, 1):
+        for inbox in inboxes:
             assert set(outbox) == set(NEIGHBOURS)
-            outbox = grid.exchange(round, inbox)
+            outbox = grid.exchange([Peer(inbox[who]) for who in NEIGHBOURS])
         assert outbox == {}
         states = [device.apply(setpoint) for device, setpoint in zip(devices, grid.decide(), strict=True)]
         reports.append(grid.assess(states, network(step)))

@@ -9,12 +9,15 @@ from zlib import crc32
 
 import numpy as np
 
+from zgrid.agents.coordination import Coordination, net_bought_mwh, settled, trade_cost
 from zgrid.agents.spec import GRID_SERIES, DeviceSpec, GridSpec
+from zgrid.agents.talk import Talk
 from zgrid.devices import Market, device_class
 from zgrid.gather import STALE, TAKEN, Gather
 from zgrid.messages import (
     ENV,
     Action,
+    Brief,
     DeviceState,
     Envelope,
     FiniteArray,
@@ -29,7 +32,18 @@ from zgrid.messages import (
 )
 from zgrid.policies import Actor, GridView, Policy, policy_class
 from zgrid.post import Post
-from zgrid.protocols import Controls, HorizontalProtocol, Outbox, VerticalProtocol, horizontal_class, vertical_class
+from zgrid.protocols import (
+    Controls,
+    Participant,
+    Protocol,
+    ProtocolConfig,
+    Result,
+    Rounds,
+    VerticalProtocol,
+    generator,
+    horizontal_class,
+    vertical_class,
+)
 
 OBSERVATION_LIMIT = 100.0
 """Observations are clipped to +-this, so that their Box is finite."""
@@ -38,8 +52,9 @@ OBSERVATION_LIMIT = 100.0
 class GridAgent:
     """The agent of one grid.
 
-    One step: ``begin`` takes the action, ``exchange`` runs the rounds with neighbours, ``decide`` gives the setpoints,
-    ``assess`` turns what came of them into reward and next observation. ``receive`` does the same on messages.
+    One step: ``begin`` takes the action, ``exchange`` runs the rounds with neighbours, ``negotiate`` and ``converse``
+    those with the devices, ``decide`` gives the setpoints, ``assess`` turns what came of them into reward and next
+    observation. ``receive`` does the same on messages.
     """
 
     def __init__(self, spec: GridSpec) -> None:
@@ -52,14 +67,19 @@ class GridAgent:
         self._actors = tuple(_actor(device) for device in spec.devices)
         self._slices = _slices(self._actors)
         self._vertical = _vertical(spec, self._actors)
+        controls = {device.id: device.local_control() for device in spec.devices}
+        self._droops = any(control is not None for control in controls.values())
+        forming = controls.get(spec.forming_unit or "")
+        self._forming_mw_per_hz = 0.0 if forming is None else forming.gain_mw_per_hz
         self._policy = _policy(spec, self._actors)
-        self._horizontal = _horizontal(spec)
         self._action: Floats | None = None
         self.fallen, self._holds_left = False, 0
         self._setpoints: list[Floats] = []
-        self._begin_episode()
+        self._wanted: list[Floats] | None = None
+        self._count = 0
+        self._begin_episode(0)
         self._network: NetworkState | None = None
-        self._step, self._round, self._resetting = -1, 0, True
+        self._step, self._resetting = -1, True
         self._wire()
 
     # ---- what a grid does ------------------------------------------------------------------------------------------
@@ -67,25 +87,45 @@ class GridAgent:
     def reset(self, seed: int) -> None:
         """Begin an episode. The policy's randomness comes from the seed and the grid's name."""
         self._policy.reset((seed, crc32(self.id.encode())))
-        self._horizontal = _horizontal(self.spec)
-        self._begin_episode()
+        self._begin_episode(seed)
 
-    def begin(self, step: int, action: Floats | None) -> Outbox:
-        """Take the action of a step; what to send to neighbours in round 1 (nothing: decide now)."""
-        self._action = action
-        return {} if self._horizontal is None else _said(self._horizontal.start(step, self._local_values()))
+    def begin(self, step: int, action: Floats | None) -> Mapping[str, Peer]:
+        """Take the action of a step; a frame for each neighbour in round 1 (nothing: there is nobody to talk with)."""
+        self._action, self._count = action, self._count + 1
+        self._wanted = None
+        if self._horizontal is None:
+            return {}
+        return self._horizontal.start(self._count, self._coordination.local(self._wish()))
 
-    def exchange(self, round: int, inbox: Mapping[str, Floats]) -> Outbox:
-        """Take one round of neighbours' messages; what to send in the next (nothing: decide now)."""
+    def exchange(self, frames: Sequence[Peer]) -> Mapping[str, Peer]:
+        """Take one round of neighbours' frames, in their order; those of the next (nothing: it is over)."""
         assert self._horizontal is not None
-        return _said(self._horizontal.on_round(round, inbox))
+        return self._horizontal.take(frames)
+
+    def briefs(self) -> list[Brief]:
+        """What each device is told before they talk."""
+        return [Brief(series) for series in self._device_series]
+
+    def negotiate(self) -> Mapping[str, Peer]:
+        """Begin to talk with the devices, after the neighbours: a frame for each in round 1 (nothing: decide now)."""
+        if self._negotiation is None:
+            return {}
+        local = self._coordination.local(self._wish())
+        demand_mw = self._coordination.dispatched_mw(self._coordinated())
+        return self._negotiation.start(self._count, local._replace(units=(), demand_mw=demand_mw))
+
+    def converse(self, frames: Sequence[Peer]) -> Mapping[str, Peer]:
+        """Take one round of the devices' frames, in their order; those of the next (nothing: it is over)."""
+        assert self._negotiation is not None
+        return self._negotiation.take(frames)
 
     def decide(self) -> list[Setpoint]:
-        """A setpoint for each device, from the action or, where that is None, from the grid's own policy; once it has
-        fallen back, what they had before, and then what is safe.
+        """A setpoint for each device, from the action or, where that is None, from the grid's own policy, and from what
+        was agreed with neighbours; once it has fallen back, what they had before, and then what is safe.
         """
-        self._setpoints = setpoints = self._fallen_setpoints() if self.fallen else self._chosen_setpoints()
-        return [Setpoint(values, series) for values, series in zip(setpoints, self._device_series, strict=True)]
+        self._setpoints = setpoints = self._fallen_setpoints() if self.fallen else self._coordinated()
+        told = zip(setpoints, self._device_series, self._measured, strict=True)
+        return [Setpoint(values, series, measured) for values, series, measured in told]
 
     def fall_back(self, fallen: bool = True) -> None:
         """From now on its devices hold their setpoints for ``hold_steps``, and then are told the safe
@@ -93,6 +133,22 @@ class GridAgent:
         """
         self.fallen = fallen
         self._holds_left = self.spec.hold_steps if self._setpoints else 0
+
+    def _wish(self) -> list[Floats]:
+        """What the grid would do alone."""
+        if self._wanted is None:
+            self._wanted = self._fallen_wish() if self.fallen else self._chosen_setpoints()
+        return self._wanted
+
+    def _fallen_wish(self) -> list[Floats]:
+        return self._setpoints or [device.safe for device in self.spec.devices]
+
+    def _coordinated(self) -> list[Floats]:
+        """What it does after talking with its neighbours."""
+        if self._horizontal is None:
+            return self._wish()
+        changed = self._coordination.change(self._wish(), self._horizontal.protocol.result())
+        return [floats("setpoint", values) for values in changed]
 
     def _chosen_setpoints(self) -> list[Floats]:
         action = self._action
@@ -107,7 +163,12 @@ class GridAgent:
 
     def assess(self, states: Sequence[DeviceState], network: NetworkState) -> Report:
         """The reward and terms of a step, and the observation for the next one."""
-        reward, terms = self.reward.assess(states, network, self._price)
+        trades = self._result().trades
+        bought_mwh = net_bought_mwh(self.id, trades)
+        reward, terms = self.reward.assess(states, settled(network, bought_mwh, self._dt_h), self._price)
+        if self.spec.trades:
+            paid = trade_cost(self.id, trades)
+            reward, terms = reward - paid, (*terms, paid)
         self._learn(states, network)
         said = floats("reward and terms", (reward, *terms))
         return Report(said[0], said[1:] + measured(network), self._observation)
@@ -115,7 +176,8 @@ class GridAgent:
     def observe(self, states: Sequence[DeviceState], network: NetworkState) -> Report:
         """The first observation of an episode; nothing was done yet, so reward and terms of the reward are 0."""
         self._learn(states, network)
-        return Report(0.0, (0.0,) * len(self.reward.term_names) + measured(network), self._observation)
+        nothing = (0.0,) * (len(self.reward.term_names) + self.spec.trades)
+        return Report(0.0, nothing + measured(network), self._observation)
 
     # ---- the same on messages --------------------------------------------------------------------------------------
 
@@ -139,24 +201,28 @@ class GridAgent:
             return []
         self._step = step = envelope.step
         self._network = None
-        self._round = 0
         self._states.open(step)
-        self._peers.open(step, 0)
+        self._peers.open(step)
+        self._subordinates.open(step)
         body = envelope.body
         self._resetting = type(body) is Reset
         if type(body) is Reset:
             self.reset(body.seed)
             return [Post(address, step, 0, body) for address in self._reset_channels]
         assert type(body) is Action
-        return self._send_round(1, self.begin(step, body.values))
+        frames = self.begin(step, body.values)
+        if not frames:
+            return self._brief_devices()
+        assert self._horizontal is not None
+        return self._peers.begin(self._horizontal, frames) + self._exchange_when_complete()
 
     def _on_peer(self, envelope: Envelope) -> list[Post]:
-        assert type(envelope.body) is Peer
-        verdict = self._peers.add(envelope.sender, envelope.body.values, envelope.step, envelope.round)
+        talk = self._peers if envelope.sender in self._peers.expected else self._subordinates
+        verdict = talk.hear(envelope)
         if verdict is not TAKEN:
             self.refused[f"{verdict} {envelope.sender}"] += 1
             return []
-        return self._exchange_when_complete()
+        return self._exchange_when_complete() if talk is self._peers else self._negotiate_when_complete()
 
     def _on_state(self, envelope: Envelope) -> list[Post]:
         assert type(envelope.body) is DeviceState
@@ -174,24 +240,35 @@ class GridAgent:
         self._network = envelope.body
         return self._report_when_complete()
 
-    def _send_round(self, round: int, outbox: Outbox) -> list[Post]:
-        """Post a round and wait for the neighbours', or decide where there is none."""
-        if not outbox:
-            return [
-                Post(address, self._step, 0, setpoint)
-                for address, setpoint in zip(self._setpoint_channels, self.decide(), strict=True)
-            ]
-        self._round = round
-        self._peers.open(self._step, round)
-        posts = [Post(channel("peer", to, self.id), self._step, round, Peer(values)) for to, values in outbox.items()]
-        return posts + self._exchange_when_complete()
-
     def _exchange_when_complete(self) -> list[Post]:
-        if self._round == 0 or not self._peers.complete:
+        """Go on with the neighbours while their rounds are complete; after the last one, with the devices."""
+        heard = self._peers.ready
+        if heard is None:
             return []
-        round, self._round = self._round, 0
-        inbox = dict(zip(self._peers.expected, self._peers.values(), strict=True))
-        return self._send_round(round + 1, self.exchange(round, inbox))
+        frames = self.exchange(heard)
+        posts = self._peers.go_on(frames)
+        return posts + (self._exchange_when_complete() if frames else self._brief_devices())
+
+    def _brief_devices(self) -> list[Post]:
+        """Open the negotiation with the devices, or decide where there is none."""
+        if self._negotiation is None:
+            return self._say_setpoints()
+        frames = self.negotiate()
+        briefs = zip(self._brief_channels, self.briefs(), strict=True)
+        posts = [Post(address, self._step, 0, brief) for address, brief in briefs]
+        return posts + self._subordinates.begin(self._negotiation, frames) + self._negotiate_when_complete()
+
+    def _negotiate_when_complete(self) -> list[Post]:
+        heard = self._subordinates.ready
+        if heard is None:
+            return []
+        frames = self.converse(heard)
+        posts = self._subordinates.go_on(frames)
+        return posts + (self._negotiate_when_complete() if frames else self._say_setpoints())
+
+    def _say_setpoints(self) -> list[Post]:
+        pairs = zip(self._setpoint_channels, self.decide(), strict=True)
+        return [Post(address, self._step, 0, setpoint) for address, setpoint in pairs]
 
     def _report_when_complete(self) -> list[Post]:
         network = self._network
@@ -207,15 +284,22 @@ class GridAgent:
         """Addresses and waiting places for the distributed execution."""
         self.hears = {channel(kind, self.id): frozenset((ENV,)) for kind in ("action", "reset", "network")}
         self.hears |= {channel("state", device): frozenset((device,)) for device in self._devices}
-        self.hears |= {channel("peer", self.id, other): frozenset((other,)) for other in self.spec.weights}
+        self._peers = Talk(self.id, self.spec.weights)
+        self._subordinates = Talk(self.id, self._devices if self.spec.head is not None else ())
+        self.hears |= self._peers.hears | self._subordinates.hears
+        self._brief_channels = tuple(channel("brief", device) for device in self._devices)
         self._setpoint_channels = tuple(channel("setpoint", device) for device in self._devices)
         self._reset_channels = tuple(channel("reset", device) for device in self._devices)
         self._report_channel = channel("report", self.id)
         self._states: Gather[DeviceState] = Gather(self._devices)
-        self._peers: Gather[Floats] = Gather(self.spec.weights)
 
-    def _begin_episode(self) -> None:
+    def _begin_episode(self, seed: int) -> None:
         self._action = None
+        self._horizontal, self._negotiation = _horizontal(self.spec, seed), _negotiation(self.spec, seed)
+        self._coordination = Coordination(self.spec, self._actors)
+        self._wanted = None
+        self._count = 0
+        self._measured: list[Floats] = [()] * len(self._devices)
         self._setpoints = []
         self._last_states: Sequence[DeviceState] = ()
         self._last_network: NetworkState | None = None
@@ -230,8 +314,11 @@ class GridAgent:
         self._price = series[0]
         self._market = Market(series[0], series[1], series[2])
         self._device_series = self._split(series, network.local)
-        told = () if self._horizontal is None else self._horizontal.result()
-        self._observation = observation(states, network, told)
+        if self._droops:
+            self._measured = self._measure(network)
+        self._observation = observation(states, network, self._result().values)
+        if self._horizontal is not None or self._negotiation is not None:
+            self._coordination.learn(states, network)
 
     def _split(self, series: Floats, local: Floats) -> list[Floats]:
         """The time series of each device, and what it measures."""
@@ -240,17 +327,25 @@ class GridAgent:
             split.append((*series[begin:end], vm_pu) if measures else series[begin:end])
         return split
 
+    def _measure(self, network: NetworkState) -> list[Floats]:
+        """What each device's own control measures: the voltage at its bus, and how far the frequency is from nominal.
+
+        While the grid is islanded its forming unit gives what is missing, and the frequency falls with that by its
+        droop. What it does itself is in the network already.
+        """
+        gain = self._forming_mw_per_hz
+        deviation_hz = -network.p_forming_mw / gain if gain > 0.0 else 0.0
+        forming = self.spec.forming_unit
+        pairs = zip(self._devices, network.local, strict=True)
+        return [(vm_pu, 0.0 if name == forming else deviation_hz) for name, vm_pu in pairs]
+
     def _view(self) -> GridView:
         states, network = self._last_states, self._last_network
         return GridView(self._observation, states, self._market, self._device_series, network)
 
-    def _local_values(self) -> dict[str, float]:
-        """What a horizontal protocol may start from."""
-        network = self._last_network
-        assert network is not None
-        alive = network.vm_pu[~np.isnan(network.vm_pu)]
-        vm_mean_pu = float(alive.mean()) if alive.size else 0.0
-        return {"p_pcc_mw": network.p_pcc_mw, "vm_mean_pu": vm_mean_pu, "price": self._price}
+    def _result(self) -> Result:
+        """What was agreed with the neighbours; nothing where there are none."""
+        return _NOTHING if self._horizontal is None else self._horizontal.protocol.result()
 
 
 def observation(states: Sequence[DeviceState], network: NetworkState, told: Floats) -> FiniteArray:
@@ -277,10 +372,6 @@ def observation(states: Sequence[DeviceState], network: NetworkState, told: Floa
     np.minimum(np.maximum(seen, -OBSERVATION_LIMIT, out=seen), OBSERVATION_LIMIT, out=seen)
     seen.flags.writeable = False
     return seen
-
-
-def _said(outbox: Outbox) -> Outbox:
-    return {to: floats(f"round for {to}", values) for to, values in outbox.items()}
 
 
 def measured(network: NetworkState) -> Floats:
@@ -321,8 +412,20 @@ def _policy(spec: GridSpec, actors: Sequence[Actor]) -> Policy:
     return policy
 
 
-def _horizontal(spec: GridSpec) -> HorizontalProtocol | None:
+def _horizontal(spec: GridSpec, seed: int) -> Rounds | None:
     if spec.horizontal is None or not spec.weights:
         return None
-    horizontal: HorizontalProtocol = horizontal_class(spec.horizontal.kind)(spec.horizontal, spec.weights)
-    return horizontal
+    return _walk(horizontal_class(spec.horizontal.kind), spec.horizontal, spec.peer, seed)
+
+
+def _negotiation(spec: GridSpec, seed: int) -> Rounds | None:
+    if spec.head is None:
+        return None
+    return _walk(vertical_class(spec.vertical.kind).NEGOTIATION, spec.vertical, spec.head, seed)
+
+
+def _walk(kind: type[Protocol], config: ProtocolConfig, me: Participant, seed: int) -> Rounds:
+    return Rounds(kind(config, me, generator(seed, me.id)))
+
+
+_NOTHING = Result()

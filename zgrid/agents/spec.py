@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 from zgrid.agents.reward import Reward, RewardConfig, reward_class
 from zgrid.devices import AssetConfig, Control, Device, device_class
-from zgrid.links import LinkConfig
+from zgrid.links import LinkConfig, reaches
 from zgrid.policies import PolicyConfig
-from zgrid.protocols import ProtocolConfig, horizontal_class
+from zgrid.protocols import LocalControl, Participant, ProtocolConfig, horizontal_class, vertical_class
 
 Names: TypeAlias = tuple[str, ...]
 
@@ -20,13 +20,30 @@ GRID_SERIES = ("price", "price_low", "price_high", "load")
 
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
-    """One device: its global id, the id of its grid, its parameters, and the faults of links."""
+    """One device: its global id, the id of its grid, its parameters, its part in the grid's vertical protocol, and the
+    rules of all faults of links."""
 
     id: str
     grid: str
     config: AssetConfig
     dt_h: float
+    vertical: ProtocolConfig | None = None
+    me: Participant | None = None
+    """Where the vertical protocol talks in rounds: the device among those of its grid."""
     links: tuple[LinkConfig, ...] = ()
+
+    def local_control(self) -> LocalControl | None:
+        """What it does by itself on top of its setpoints, for one episode."""
+        if self.vertical is None:
+            return None
+        kind, name = vertical_class(self.vertical.kind), self.id.partition(".")[2]
+        control: LocalControl | None = kind.local_control(self.vertical, self.config, name)
+        return control
+
+    @property
+    def remembers(self) -> bool:
+        """Whether its agent knows more of an episode than the state that it says in every step."""
+        return self.me is not None or self.local_control() is not None or reaches(self.links, self.id)
 
     def build(self) -> Device:
         """The device's physics, on floats."""
@@ -48,7 +65,8 @@ class DeviceSpec:
 
 @dataclass(frozen=True, slots=True)
 class GridSpec:
-    """One grid: its devices, protocols, reward and policy. ``weights`` maps each neighbour to its weight.
+    """One grid: its devices, protocols, reward and policy. ``peer`` is its place among its neighbours, ``head`` that
+    among its devices where the vertical protocol talks in rounds.
 
     ``hold_steps`` is for how long its devices hold their last setpoints once it has failed and falls back. ``links``
     are the rules of all faults of links.
@@ -61,9 +79,22 @@ class GridSpec:
     policy: PolicyConfig
     vertical: ProtocolConfig
     horizontal: ProtocolConfig | None
-    weights: Mapping[str, float]
+    peer: Participant
+    head: Participant | None = None
     hold_steps: int = 1
+    forming_unit: str | None = None
+    """The device that holds the voltage, and with droop makes the frequency, while the grid is islanded."""
     links: tuple[LinkConfig, ...] = ()
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The neighbours it talks with, and their weights."""
+        return self.peer.weights if self.horizontal is not None else {}
+
+    @property
+    def trades(self) -> bool:
+        """Whether its horizontal protocol moves money between grids."""
+        return bool(self.weights and self.horizontal and horizontal_class(self.horizontal.kind).TRADES)
 
     def build_reward(self) -> Reward:
         """The grid's reward."""
@@ -79,7 +110,7 @@ class GridSpec:
     @property
     def term_names(self) -> tuple[str, ...]:
         """Names of the terms of a Report."""
-        return (*self.build_reward().term_names, *MEASURED)
+        return (*self.build_reward().term_names, *TRADING[: self.trades], *MEASURED)
 
     def observation_names(self, buses: Names, lines: Names, trafos: Names, elsewhere: Names = ()) -> tuple[str, ...]:
         """What each entry of an observation is, for the grid's own elements and, with full observability, all buses."""
@@ -98,6 +129,9 @@ class GridSpec:
         names += [f"loading_pu[{name}]" for name in (*lines, *trafos)]
         return (*names, *(f"vm_pu[{bus}]" for bus in elsewhere))
 
+
+TRADING = ("trade_cost",)
+"""What a Report tells after the terms of the reward where grids trade: what the grid paid for its trades, $."""
 
 MEASURED = ("p_pcc_mw", "q_pcc_mvar", "vm_min_pu", "vm_max_pu", "converged")
 """What every Report tells beside the terms of the reward; voltages are 0 where the area is dead or diverged."""

@@ -156,6 +156,16 @@ class Effect(NamedTuple):
     violation: Value
 
 
+class Offer(NamedTuple):
+    """What a dispatchable device can do in a step: power between its limits, MW, at a p^2 + b p + c $/h."""
+
+    p_min_mw: float
+    p_max_mw: float
+    cost_a: float
+    cost_b: float
+    cost_c: float
+
+
 class Market(NamedTuple):
     """What a device is told of the price: now, and the lower and upper quartile of the day, in $/MWh."""
 
@@ -217,6 +227,10 @@ class Device(ABC):
     @abstractmethod
     def respond(self, state: tuple[Value, ...], series: tuple[Value, ...], market: Market) -> tuple[Value, ...]:
         """The setpoint the device would choose by itself, facing a price."""
+
+    def offer(self, state: tuple[float, ...]) -> Offer | None:
+        """What this one device can be dispatched to by its cost in the coming step; None: it is not dispatchable."""
+        return None
 
     @classmethod
     def neutral(cls) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from zgrid.devices.base import Control, Device, DeviceConfig, Effect, Market
+from zgrid.devices.base import Control, Device, DeviceConfig, Effect, Market, Offer
 from zgrid.devices.elementwise import Value
 
 OFF, STARTING, ON, STOPPING = 0.0, 1.0, 2.0, 3.0
@@ -163,6 +163,15 @@ class Generator(Device):
         p = m.clip(m.clip(p, self.p_min, self.p_max), state[0] - self.ramp_mw, state[0] + self.ramp_mw)
         earns = market.price * p > self.cost_per_h(p)
         return p, p * 0.0, m.where(earns, 1.0, 0.0)
+
+    def offer(self, state: tuple[float, ...]) -> Offer | None:
+        """Between its limits and ramp while it is on, where its cost is quadratic."""
+        p_mw, status, _ = state
+        if status != ON or self.segments or self.commits:
+            return None
+        low = max(float(self.p_min), p_mw - float(self.ramp_mw))
+        high = min(float(self.p_max), p_mw + float(self.ramp_mw))
+        return Offer(low, max(low, high), float(self.a), float(self.b), float(self.c))
 
     def _segment(self, k: int, entry: int) -> Value:
         """Slope (entry 0) or width (entry 1) of piece k of every row's cost; 0 where a row has fewer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zgrid.links.config import Delay, FalseData, GilbertElliott, LinkConfig
-from zgrid.links.ears import Ears, Links
+from zgrid.links.ears import Ears, Links, reaches
 from zgrid.links.link import Counts, Link
 
-__all__ = ["Counts", "Delay", "Ears", "FalseData", "GilbertElliott", "Link", "LinkConfig", "Links"]
+__all__ = ["Counts", "Delay", "Ears", "FalseData", "GilbertElliott", "Link", "LinkConfig", "Links", "reaches"]

@@ -29,7 +29,7 @@ class Ears:
     @classmethod
     def where_needed(cls, rules: Sequence[LinkConfig], id: str, dt_h: float = 1.0) -> Ears | None:
         """The ears of an agent; None where no rule can touch what it hears."""
-        return cls(rules, id, dt_h) if any(_may_end_at(rule, id) for rule in rules) else None
+        return cls(rules, id, dt_h) if reaches(rules, id) else None
 
     def reset(self, seed: int) -> None:
         """Begin an episode, which the seed decides."""
@@ -119,5 +119,9 @@ class Links:
         return ears
 
 
-def _may_end_at(rule: LinkConfig, id: str) -> bool:
-    return fnmatchcase(id, rule.destination) or (rule.direction == "both" and fnmatchcase(id, rule.source))
+def reaches(rules: Iterable[LinkConfig], id: str) -> bool:
+    """Whether a rule can touch what an agent hears."""
+    return any(
+        fnmatchcase(id, rule.destination) or (rule.direction == "both" and fnmatchcase(id, rule.source))
+        for rule in rules
+    )

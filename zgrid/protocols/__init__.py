@@ -21,8 +21,8 @@ from zgrid.protocols.base import (
     Unit,
     VerticalProtocol,
 )
-from zgrid.protocols.graph import Graph, metropolis_weights, peers, star
-from zgrid.protocols.rounds import Frame, Rounds
+from zgrid.protocols.graph import Graph, islands, metropolis_weights, peers, star
+from zgrid.protocols.rounds import Rounds
 from zgrid.protocols.run import Run, Table, generator
 from zgrid.registry import resolve_class
 
@@ -30,7 +30,6 @@ __all__ = [
     "HORIZONTAL",
     "VERTICAL",
     "Controls",
-    "Frame",
     "Graph",
     "Heard",
     "Inbox",
@@ -51,14 +50,28 @@ __all__ = [
     "VerticalProtocol",
     "generator",
     "horizontal_class",
+    "islands",
     "metropolis_weights",
     "peers",
     "star",
     "vertical_class",
 ]
 
-VERTICAL = {"setpoint": "zgrid.protocols.setpoint:SetpointProtocol"}
-HORIZONTAL = {"average_consensus": "zgrid.protocols.average_consensus:AverageConsensus"}
+VERTICAL = {
+    "droop": "zgrid.protocols.droop:DroopProtocol",
+    "none": "zgrid.protocols.none:NoVertical",
+    "price_signal": "zgrid.protocols.price_signal:PriceSignalProtocol",
+    "setpoint": "zgrid.protocols.setpoint:SetpointProtocol",
+}
+HORIZONTAL = {
+    "average_consensus": "zgrid.protocols.average_consensus:AverageConsensus",
+    "consensus_admm": "zgrid.protocols.consensus_admm:ConsensusAdmm",
+    "exchange_admm": "zgrid.protocols.exchange_admm:ExchangeAdmm",
+    "incremental_cost_consensus": "zgrid.protocols.incremental_cost_consensus:IncrementalCostConsensus",
+    "none": "zgrid.protocols.none:NoHorizontal",
+    "ratio_consensus": "zgrid.protocols.ratio_consensus:RatioConsensus",
+    "secondary_control": "zgrid.protocols.secondary_control:SecondaryControl",
+}
 
 
 def vertical_class(kind: str) -> Any:

@@ -44,7 +44,7 @@ class Participant(NamedTuple):
     """
 
     id: str
-    weights: Mapping[str, float] = {}  # noqa: RUF012 - never changed
+    weights: Mapping[str, float] = {}
     role: Role = "peer"
     place: int = 0
     size: int = 1
@@ -84,7 +84,7 @@ class Local(NamedTuple):
     not take part), ``values`` it measures or is told, by name (``p_pcc_mw``, ``vm_mean_pu``, ``price``, ...).
     """
 
-    values: Mapping[str, float] = {}  # noqa: RUF012 - never changed
+    values: Mapping[str, float] = {}
     units: tuple[Unit, ...] = ()
     demand_mw: float = 0.0
     dt_h: float = 1.0
@@ -104,12 +104,12 @@ class Result(NamedTuple):
     """What a protocol has come to for this participant, feasible after any number of rounds.
 
     ``values`` follow the protocol's ``RESULT`` and are observed. ``dispatch_mw`` are the powers of its own units by id,
-    within their limits; ``q_pu`` the reactive power its devices shall add, pu of their ratings; ``trades`` those it is a
-    party to.
+    within their limits; ``q_pu`` the reactive power its devices shall add, pu of their ratings; ``trades`` those it is
+    a party to.
     """
 
     values: Floats = ()
-    dispatch_mw: Mapping[str, float] = {}  # noqa: RUF012 - never changed
+    dispatch_mw: Mapping[str, float] = {}
     q_pu: float | None = None
     price: float | None = None
     trades: tuple[Trade, ...] = ()
@@ -135,6 +135,28 @@ class RoundsConfig(ProtocolConfig):
     tolerance: float = Field(1e-6, gt=0, description="residual at which a participant has converged")
 
 
+class DispatchConfig(RoundsConfig):
+    """What a protocol says that dispatches units for a demand."""
+
+    load_share: float | None = Field(
+        None,
+        ge=0,
+        description="in an environment, what the units of all grids meet together: this share of the load; "
+        "default: as much as the actions ask of them",
+    )
+
+
+class TradingConfig(RoundsConfig):
+    """What a protocol says that lets grids trade."""
+
+    untraded_mw: float | None = Field(
+        None,
+        ge=0,
+        description="in an environment, most power that a grid exchanges at its PCC beyond what it has "
+        "traded, by plan: setpoints are cut to that; default: no limit",
+    )
+
+
 class Protocol(ABC):
     """One participant. ``start`` begins a step, ``on_round`` takes a round; both return what to send in the next.
 
@@ -147,6 +169,8 @@ class Protocol(ABC):
     """Names of the entries of ``Result.values``."""
     ROLES: ClassVar[tuple[Role, ...]] = ("peer",)
     TOLERATES: ClassVar[frozenset[str]] = frozenset()
+    TRADES: ClassVar[bool] = False
+    """Whether its results have trades, whose money then counts in the rewards."""
 
     def __init__(self, config: Any, me: Participant, rng: np.random.Generator) -> None:
         """A participant for one episode; ``rng`` is its only source of randomness."""
@@ -204,14 +228,18 @@ class VerticalProtocol(ABC):
         """A setpoint for each device, in their order. ``action`` has one entry in [-1, 1] per control."""
 
     @classmethod
-    def local_control(cls, config: Any, device: Any) -> LocalControl | None:
-        """What a device with this config (``AssetConfig``) does by itself, on top of its setpoint; None: nothing."""
+    def local_control(cls, config: Any, device: Any, name: str = "") -> LocalControl | None:
+        """What the device of this name and config (``AssetConfig``) does by itself, on top of its setpoint; None:
+        nothing."""
         return None
 
 
 class LocalControl(ABC):
     """The subordinate's side of a vertical protocol without messages: a device corrects its setpoint by what it
-    measures."""
+    measures. One object is for one episode."""
+
+    gain_mw_per_hz: float = 0.0
+    """How much active power it gives per Hz below nominal: of a forming unit, what makes the frequency fall."""
 
     @abstractmethod
     def correct(self, setpoint: Floats, measured: Mapping[str, float]) -> Floats:

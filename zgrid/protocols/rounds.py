@@ -10,21 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from zgrid.messages import Floats, floats
+from zgrid.messages import Floats, Peer, floats
 from zgrid.protocols.base import Heard, Local, Outbox, Participant, Protocol, Status
-
-
-class Frame(NamedTuple):
-    """What one participant sends a neighbour in a round.
-
-    ``values`` None: nothing is said. ``agreed``: everybody less than so many edges away has converged. ``stop``: the
-    round that is the last for all; 0: not known yet.
-    """
-
-    values: Floats | None
-    agreed: int
-    stop: int
-
 
 Carry: TypeAlias = Callable[[str, int, Floats | None], Sequence[Heard]]
 """What the link from a neighbour makes of a message of a round: what comes out of it in that round, oldest first."""
@@ -51,7 +38,7 @@ class Rounds:
         self._policy = str(getattr(protocol.config, "stop", "fixed"))
         self._agreed = self._stop = 0
 
-    def start(self, step: int, local: Local) -> Mapping[str, Frame]:
+    def start(self, step: int, local: Local) -> Mapping[str, Peer]:
         """Begin a step: a frame for each neighbour; empty: there is nobody, or nothing to do."""
         self.round, self.done_rounds, self.messages = 0, 0, 0
         self._agreed, self._stop = 0, 0
@@ -61,7 +48,7 @@ class Rounds:
         self.round = 1
         return self._frames(outbox)
 
-    def take(self, frames: Sequence[Frame]) -> Mapping[str, Frame]:
+    def take(self, frames: Sequence[Peer]) -> Mapping[str, Peer]:
         """Take the frames of a round, one per neighbour in the order of the weights: those of the next; empty: over."""
         round = self.round
         pairs = list(zip(self.me.weights, frames, strict=True))
@@ -81,7 +68,7 @@ class Rounds:
         """Whether it has converged by its own measure, or ran out of rounds."""
         return "converged" if self.protocol.done() else "max_rounds"
 
-    def _agree(self, round: int, frames: Sequence[Frame]) -> None:
+    def _agree(self, round: int, frames: Sequence[Peer]) -> None:
         """Learn whether all have converged, and agree on the last round.
 
         A converged participant stands one edge further than the least of its neighbours; who stands beyond the
@@ -100,9 +87,9 @@ class Rounds:
                 known.append(round + self.me.diameter)
         self._stop = min([*known, self._stop] if self._stop else known, default=0)
 
-    def _frames(self, outbox: Outbox) -> dict[str, Frame]:
+    def _frames(self, outbox: Outbox) -> dict[str, Peer]:
         self.messages += len(outbox)
-        return {other: Frame(outbox.get(other), self._agreed, self._stop) for other in self.me.weights}
+        return {other: Peer(outbox.get(other), self._agreed, self._stop) for other in self.me.weights}
 
     def _checked(self, outbox: Outbox) -> dict[str, Floats]:
         """What is said, as finite floats to neighbours only."""

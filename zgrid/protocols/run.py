@@ -26,7 +26,7 @@ class Run:
 
 
 class Table:
-    """All participants of a protocol around one table. ``play`` runs a step; again for the next, warm where they are."""
+    """All participants of a protocol around one table. ``play`` runs a step, and the next one from where they are."""
 
     def __init__(
         self,
@@ -42,8 +42,9 @@ class Table:
         """
         if not isinstance(config, ProtocolConfig):
             config = protocol.Config.model_validate({"kind": protocol.__name__, **config})
-        made = {name: one for name, one in participants.items() if isinstance(one, Participant)}
-        members = made or peers({name: tuple(one) for name, one in participants.items()})
+        members = {name: one for name, one in participants.items() if isinstance(one, Participant)}
+        graph = {name: tuple(one) for name, one in participants.items() if not isinstance(one, Participant)}
+        members |= peers(graph)
         self.walks = {
             name: Rounds(protocol(config, me, generator(seed, name)), (carries or {}).get(name, as_sent))
             for name, me in members.items()

@@ -12,6 +12,7 @@ from zgrid.networks import Names, TapRange, find_network
 from zgrid.powerflow import POWER_FLOWS, power_flow_class
 from zgrid.profiles import Calendar, Series, find_file, read_series, series_names
 from zgrid.topology.check_links import check_links
+from zgrid.topology.check_protocols import check_protocols
 from zgrid.topology.kinds import UNSETTLED
 from zgrid.topology.nodes import node_plans
 from zgrid.topology.schema import BrokerConfig, GridConfig, NetworkConfig, Pool, Topology
@@ -29,6 +30,7 @@ def check(topology: Topology) -> list[Finding]:
         *_check_islanding(topology),
         *_check_moves(topology),
         *_check_neighbours(topology),
+        *check_protocols(topology),
         *_check_actions(topology),
         *_check_safety(topology),
         *_check_names(topology),

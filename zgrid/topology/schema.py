@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StringConstraints
@@ -14,7 +15,7 @@ from zgrid.devices import AssetConfig, SeriesSource
 from zgrid.failure import FAIL, FailurePolicy, OnFailure
 from zgrid.links import LinkConfig
 from zgrid.policies import PolicyConfig
-from zgrid.protocols import ProtocolConfig, metropolis_weights
+from zgrid.protocols import Participant, ProtocolConfig, peers, star, vertical_class
 
 GridId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z]+_[0-9]+$")]
 DeviceId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -155,23 +156,38 @@ class Topology(_Section):
 
     def _grid_spec(self, grid_id: str) -> GridSpec:
         grid = self.grids[grid_id]
+        vertical = grid.vertical or self.vertical
+        names = [f"{grid_id}.{name}" for name in grid.devices]
+        circle = star(grid_id, names) if vertical_class(vertical.kind).NEGOTIATION is not None else {}
         devices = tuple(
-            DeviceSpec(f"{grid_id}.{name}", grid_id, config, self.dt_h, self.links)
-            for name, config in grid.devices.items()
+            DeviceSpec(name, grid_id, config, self.dt_h, vertical, circle.get(name), self.links)
+            for name, config in zip(names, grid.devices.values(), strict=True)
         )
-        neighbours = {other: config.neighbours for other, config in self.grids.items()}
         return GridSpec(
             grid_id,
             self.dt_h,
             devices,
             grid.reward or self.reward,
             grid.policy or self.policy,
-            grid.vertical or self.vertical,
-            self.horizontal,
-            metropolis_weights(neighbours, grid_id) if self.horizontal is not None else {},
+            vertical,
+            self._talking,
+            self._peers[grid_id],
+            circle.get(grid_id),
             grid.on_failure.hold_steps,
+            None if grid.forming_unit is None else f"{grid_id}.{grid.forming_unit}",
             self.links,
         )
+
+    @property
+    def _talking(self) -> ProtocolConfig | None:
+        """The horizontal protocol, unless it is that of having none."""
+        return None if self.horizontal is None or self.horizontal.kind == "none" else self.horizontal
+
+    @cached_property
+    def _peers(self) -> dict[str, Participant]:
+        """Every grid among its neighbours; alone where there is no horizontal protocol."""
+        talk = self._talking is not None
+        return peers({name: grid.neighbours if talk else () for name, grid in self.grids.items()})
 
     def runs(self) -> dict[str, Run]:
         """Where each agent runs over ZeroMQ, by agent id; devices before grids, as they come up."""

@@ -37,6 +37,10 @@ def lines(topology: Topology) -> Iterator[Line]:
         yield from (line(channel(kind, grid), ENV, grid) for kind in ("action", "reset", "network"))
         yield line(channel("report", grid), grid, ENV)
         yield from (line(channel("peer", grid, other), other, grid) for other in spec.weights)
+        for device in spec.devices if spec.head is not None else ():
+            yield line(channel("brief", device.id), grid, device.id)
+            yield line(channel("peer", device.id, grid), grid, device.id)
+            yield line(channel("peer", grid, device.id), device.id, grid)
         for device in spec.devices:
             yield from (line(channel(kind, device.id), grid, device.id) for kind in ("setpoint", "reset"))
             yield line(channel("state", device.id), device.id, grid, ENV)
