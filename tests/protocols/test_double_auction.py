@@ -58,7 +58,7 @@ def test_two_diameters_of_rounds_trade_and_three_are_sure(cap: int, traded: floa
 
 
 def test_the_default_stops_once_all_are_sure() -> None:
-    # Diameter 2: 6 rounds until all know that all know, 2 until somebody knows of that, 2 until all have heard when to end.
+    # Diameter 2: 6 rounds until all know that all know, 2 until somebody knows of that, 2 until all know when to end.
     run = play(DoubleAuction, {}, LINE, problems(LINE, 1))
     assert set(run.statuses.values()) == {"converged"}
     assert run.rounds <= 10

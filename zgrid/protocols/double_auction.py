@@ -8,12 +8,12 @@ import numpy as np
 from pydantic import Field
 
 from zgrid.messages import Floats
-from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result, RoundsConfig
+from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result, TradingConfig
 from zgrid.protocols.graph import Graph, diameter
 from zgrid.protocols.orders import Clearing, Order, Pricing, account, clear
 
 
-class DoubleAuctionConfig(RoundsConfig):
+class DoubleAuctionConfig(TradingConfig):
     """Parameters of the auction."""
 
     kind: str = "double_auction"
@@ -59,6 +59,7 @@ class DoubleAuction(Protocol):
 
     Config: ClassVar[type[ProtocolConfig]] = DoubleAuctionConfig
     RESULT = ("traded_mwh", "trade_price")
+    TRADES = True
     TOLERATES = frozenset({"loss", "delay"})
 
     def __init__(self, config: Any, me: Participant, rng: np.random.Generator) -> None:

@@ -18,14 +18,14 @@ from zgrid.protocols.base import (
     Protocol,
     ProtocolConfig,
     Result,
-    RoundsConfig,
     Trade,
+    TradingConfig,
 )
 from zgrid.protocols.graph import Graph
 from zgrid.protocols.orders import LEAST_MWH, account
 
 
-class P2PTradingConfig(RoundsConfig):
+class P2PTradingConfig(TradingConfig):
     """Parameters of the bargaining."""
 
     kind: str = "p2p_trading"
@@ -219,6 +219,7 @@ class P2PTrading(Protocol):
 
     Config: ClassVar[type[ProtocolConfig]] = P2PTradingConfig
     RESULT = ("traded_mwh", "trade_price")
+    TRADES = True
 
     def __init__(self, config: Any, me: Participant, rng: np.random.Generator) -> None:
         super().__init__(config, me, rng)
