@@ -26,6 +26,7 @@ from zgrid.protocols.p2p_trading import P2PTrading, P2PTradingConfig
 
 PAIR = {"mg_1": ["mg_2"], "mg_2": ["mg_1"]}
 STAR = {"mg_1": ["mg_2", "mg_3"], "mg_2": ["mg_1"], "mg_3": ["mg_1"]}
+CONFIG = P2PTradingConfig.model_validate({})
 SEEDS = st.integers(0, 2**32 - 1)
 CAPS = st.integers(1, 40)
 CONCESSIONS = st.sampled_from([0.05, 0.1, 0.3, 1.0])
@@ -68,7 +69,7 @@ def test_a_fee_is_charged_to_both_and_kept_within_the_limits() -> None:
 
 
 @given(graphs(), SEEDS, CAPS, CONCESSIONS, FEES)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_both_parties_report_a_deal_alike_after_any_number_of_rounds(
     graph: Graph, seed: int, cap: int, concession: float, fee: float
 ) -> None:
@@ -80,11 +81,13 @@ def test_both_parties_report_a_deal_alike_after_any_number_of_rounds(
 
 
 @given(graphs(), SEEDS, st.sampled_from(["fixed", "local", "flooded", "coordinator"]))
+@settings(deadline=None)
 def test_both_parties_agree_however_they_stop(graph: Graph, seed: int, stop: str) -> None:
     assert_agreed(play(P2PTrading, {"stop": stop}, graph, problems(graph, seed)), 0.0)
 
 
 @given(graphs(), SEEDS)
+@settings(deadline=None)
 def test_neighbours_leave_no_gainful_deal(graph: Graph, seed: int) -> None:
     locals = problems(graph, seed)
     run = play(P2PTrading, {"rounds": 200}, graph, locals)
@@ -97,6 +100,7 @@ def test_neighbours_leave_no_gainful_deal(graph: Graph, seed: int) -> None:
 
 
 @given(graphs(), SEEDS, SEEDS, CAPS)
+@settings(deadline=None)
 def test_the_order_of_participants_decides_ties_only(graph: Graph, seed: int, order: int, cap: int) -> None:
     locals = problems(graph, seed)
     here, there = (
@@ -108,7 +112,7 @@ def test_the_order_of_participants_decides_ties_only(graph: Graph, seed: int, or
 
 
 @given(graphs(), SEEDS, CAPS, CONCESSIONS)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_faults_of_links_make_no_money(graph: Graph, seed: int, cap: int, concession: float) -> None:
     locals = problems(graph, seed)
     config = {"rounds": cap, "stop": "fixed", "concession": concession, "trading_fee": 1.0}
@@ -121,7 +125,7 @@ def test_faults_of_links_make_no_money(graph: Graph, seed: int, cap: int, conces
 
 
 @given(graphs(), SEEDS)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_what_was_lost_is_made_up_for_in_time(graph: Graph, seed: int) -> None:
     run = play_faulty(P2PTrading, {"rounds": 500, "stop": "fixed"}, graph, problems(graph, seed), seed)
     assert set(run.statuses.values()) == {"converged"}
@@ -129,7 +133,7 @@ def test_what_was_lost_is_made_up_for_in_time(graph: Graph, seed: int) -> None:
 
 
 def test_a_deal_that_the_seller_may_not_count_is_in_the_residual() -> None:
-    one = P2PTrading(P2PTradingConfig(concession=1.0), peers(PAIR)["mg_2"], generator(0, "mg_2"))
+    one = P2PTrading(P2PTradingConfig.model_validate({"concession": 1.0}), peers(PAIR)["mg_2"], generator(0, "mg_2"))
     assert one.start(1, local(-1.0, 80.0, 20.0)) == {}
     offer = (1.0, 20.0, 5.0, 0.0, 0.0, 0.0, 0.0)
     assert one.on_round(1, {"mg_1": [Heard(offer)]}) == {"mg_1": (1.0, 1.0, 1.0, 80.0, 0.0)}
@@ -146,7 +150,7 @@ def test_each_step_begins_anew_and_does_not_hear_another() -> None:
     table = Table(P2PTrading, {}, STAR)
     table.play(problems(STAR, 1), step=1)
     assert table.play(problems(STAR, 2), step=2).results == play(P2PTrading, {}, STAR, problems(STAR, 2)).results
-    one = P2PTrading(P2PTradingConfig(), peers(PAIR)["mg_2"], generator(0, "mg_2"))
+    one = P2PTrading(CONFIG, peers(PAIR)["mg_2"], generator(0, "mg_2"))
     one.start(2, local(-1.0, 80.0, 20.0))
     assert one.on_round(1, {"mg_1": [Heard((1.0, 0.0, 5.0, 0.0, 0.0, 0.0, 0.0), 3)]}) == {}
 
@@ -154,13 +158,13 @@ def test_each_step_begins_anew_and_does_not_hear_another() -> None:
 def test_alone_or_before_the_first_step_it_trades_nothing() -> None:
     run = play(P2PTrading, {}, {"mg_1": []}, {"mg_1": local(1.0, 80.0, 20.0)})
     assert (run.results["mg_1"].values, run.statuses["mg_1"]) == ((0.0, 0.0), "converged")
-    one = P2PTrading(P2PTradingConfig(), peers(PAIR)["mg_1"], generator(0, "mg_1"))
+    one = P2PTrading(CONFIG, peers(PAIR)["mg_1"], generator(0, "mg_1"))
     assert (one.result().values, one.residual()) == ((0.0, 0.0), float("inf"))
 
 
 def test_fewer_rounds_than_a_deal_takes_do_not_fit() -> None:
-    assert P2PTrading.misfits(P2PTradingConfig(rounds=3), PAIR)
-    assert not P2PTrading.misfits(P2PTradingConfig(rounds=4), PAIR)
+    assert P2PTrading.misfits(P2PTradingConfig.model_validate({"rounds": 3}), PAIR)
+    assert not P2PTrading.misfits(P2PTradingConfig.model_validate({"rounds": 4}), PAIR)
 
 
 @pytest.mark.parametrize("parameters", [{"concession": 0.0}, {"k": -0.1}, {"trading_fee": -1.0}, {"fee": 1.0}])

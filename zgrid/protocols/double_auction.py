@@ -122,7 +122,7 @@ class DoubleAuction(Protocol):
         for k in range(1, len(values), 4):
             place, surplus_mwh, price, knows = values[k : k + 4]
             known = self._book.get(int(place))
-            if known is None or known.knows < knows:
+            if place in range(self.me.size) and (known is None or known.knows < knows):
                 self._book[int(place)] = Entry(surplus_mwh, price, int(knows))
 
     def _think(self) -> None:
