@@ -249,7 +249,7 @@ class P2PTrading(Protocol):
         if self._side is None:
             return {}
         self._round = round
-        self._side.hear(round, inbox)
+        self._side.hear(round, {name: inbox[name] for name in self.me.weights})
         return self._side.speak()
 
     def residual(self) -> float:
