@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from contextlib import closing
 from typing import Any
 
@@ -21,7 +19,6 @@ MODES: dict[str, dict[str, Any]] = {
     "in_memory": {"centralized": False, "message_broker": "in_memory"},
     "zmq": {"centralized": False, "message_broker": "zmq"},
 }
-DG = "mg_1.dg_1"
 EVERY = {"loss": 0.2, "delay": {"kind": "exponential", "mean": 0.7}, "duplicate": 0.1}
 RULES: list[dict[str, Any]] = [
     {"kind": "peer", **EVERY},
@@ -35,7 +32,10 @@ pytestmark = pytest.mark.usefixtures("no_leftovers")
 
 def content(*rules: dict[str, Any], grids: int = 3, **more: Any) -> dict[str, Any]:
     horizontal = {"kind": "average_consensus", "rounds": 6} if grids > 1 else None
-    return small_topology(grids) | {"links": list(rules), "horizontal": horizontal, "policy": "random"} | more
+    topology = small_topology(grids) | {"links": list(rules), "horizontal": horizontal, "policy": "random"} | more
+    for k, grid in enumerate(topology["grids"].values()):
+        grid["network"]["load_scale"] = 0.4 + 0.1 * k  # or they would agree before they talk
+    return topology
 
 
 def episode(topology: dict[str, Any], steps: int, actions: bool = False, **overrides: Any) -> list[Any]:
@@ -119,22 +119,6 @@ def test_without_rules_agents_have_no_ears() -> None:
     topology = load(content())
     assert all(GridAgent(spec).ears is None for spec in topology.grid_specs)
     assert all(DeviceAgent(spec).ears is None for spec in topology.device_specs)
-
-
-@pytest.mark.parametrize("node", [DG, "mg_1"])
-def test_a_successor_knows_what_was_on_its_way(node: str) -> None:
-    topology = content(*RULES[1:4], grids=1)
-    topology["links"].append({"kind": "setpoint", "delay": {"kind": "constant", "value": 1}})
-    expected = [rewards for _, rewards, _ in episode(topology, 6, centralized=True)]
-    grid = topology["grids"]["mg_1"]
-    (grid["devices"]["dg_1"] if node == DG else grid)["on_failure"] = "restart"
-    with closing(zgrid.parallel_env(topology)) as env:
-        env.reset(seed=5)
-        got = [env.step({"mg_1": None})[1] for _ in range(3)]
-        pids = {name: process.pid for name, process in env.processes.items()}
-        os.kill(pids[node], signal.SIGKILL)
-        got += [env.step({"mg_1": None})[1] for _ in range(3)]
-    assert got == expected
 
 
 def test_copies_refuse_faults() -> None:
