@@ -40,7 +40,7 @@ class Participant(NamedTuple):
 
     ``weights`` maps each neighbour to the weight of its edge, in the order of the topology. ``size`` is the number of
     participants, ``diameter`` the longest shortest path between two, in edges, ``place`` this one's rank in the
-    topology's order; the one of place 0 leads where a protocol needs a leader.
+    topology's order; the one of place 0 leads where a protocol needs a leader. ``names`` are the ids of all by place.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Participant(NamedTuple):
     place: int = 0
     size: int = 1
     diameter: int = 0
+    names: tuple[str, ...] = ()
 
 
 class Unit(NamedTuple):
