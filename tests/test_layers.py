@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("zgrid.post", "zgrid.encoding", "zgrid.devices", "zgrid.networks"),
     ("zgrid.messaging", "zgrid.protocols", "zgrid.policies", "zgrid.powerflow"),
+    ("zgrid.links",),
     ("zgrid.agents", "zgrid.recording", "zgrid.watching"),
     ("zgrid.topology", "zgrid.watch_view"),
     ("zgrid.host", "zgrid.world", "zgrid.fleet", "zgrid.spaces", "zgrid.view", "zgrid.plots"),
@@ -71,7 +72,7 @@ HOMES = {
     "stable_baselines3": {"zgrid.rl"},
 }
 EVERYWHERE = {"numpy", "pydantic"}
-PURE = ("zgrid.agents", "zgrid.devices", "zgrid.protocols", "zgrid.policies")
+PURE = ("zgrid.agents", "zgrid.devices", "zgrid.links", "zgrid.protocols", "zgrid.policies")
 IO = {
     *("asyncio", "atexit", "concurrent", "ctypes", "datetime", "fcntl", "glob", "http", "io", "json", "logging"),
     *("mmap", "multiprocessing", "os", "pathlib", "pickle", "queue", "random", "select", "selectors", "shutil"),

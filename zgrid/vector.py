@@ -40,7 +40,7 @@ class NetworkedVectorEnv:
 
         Raises:
             TopologyError: a topology that cannot run, or has what only single envs do: a horizontal protocol, another
-                vertical protocol than ``setpoint``, observations or actions as dicts.
+                vertical protocol than ``setpoint``, faults of links, observations or actions as dicts.
             ValueError: fewer than one copy.
         """
         if num_envs < 1:
@@ -285,6 +285,8 @@ def _check(topology: Topology) -> None:
     findings = []
     if topology.horizontal is not None and any(spec.weights for spec in topology.grid_specs):
         findings.append(Finding("horizontal", "copies do not talk; expected no horizontal protocol (use parallel_env)"))
+    if topology.links:
+        findings.append(Finding("links", "copies send nothing; expected no faults of links (use parallel_env)"))
     for spec in topology.grid_specs:
         if spec.vertical.kind != "setpoint":
             findings.append(Finding("vertical", f"expected setpoint, got {spec.vertical.kind} (use parallel_env)"))

@@ -2,17 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from examples.own_protocol import MaxConsensus
-from zgrid.protocols import Local
+from zgrid.protocols import HORIZONTAL, VERTICAL, Local, Unit, star
+from zgrid.protocols.area import areas_of
 from zgrid.protocols.average_consensus import AverageConsensus
-from zgrid.testing import Case, ProtocolContract, ring
+from zgrid.protocols.consensus_admm import ConsensusAdmm
+from zgrid.protocols.exchange_admm import ExchangeAdmm
+from zgrid.protocols.incremental_cost_consensus import IncrementalCostConsensus
+from zgrid.protocols.none import NoHorizontal
+from zgrid.protocols.price_signal import PriceNegotiation
+from zgrid.protocols.ratio_consensus import RatioConsensus
+from zgrid.protocols.secondary_control import SecondaryControl
+from zgrid.testing import Case, ProtocolContract, line, ring
 
 IMPORTS = {name: Local({"p_pcc_mw": 0.1 * k}) for k, name in enumerate(ring(5))}
+VOLTAGES = {name: Local({"vm_mean_pu": 0.97 + 0.01 * k}) for k, name in enumerate(ring(5))}
+# Wood and Wollenberg, Power Generation, Operation and Control, example 3A; cost_a is the quadratic coefficient.
+UNITS = {
+    "mg_1": Unit("mg_1.dg_1", 150.0, 600.0, 0.001562, 7.92, 561.0),
+    "mg_2": Unit("mg_2.dg_1", 100.0, 400.0, 0.00194, 7.85, 310.0),
+    "mg_3": Unit("mg_3.dg_1", 50.0, 200.0, 0.00482, 7.97, 78.0),
+}
+DISPATCH = {name: Local(units=(unit,), demand_mw=850.0 / 3.0) for name, unit in UNITS.items()}
+ASKED = {"mg_1": Local(demand_mw=850.0)} | {f"{name}.dg_1": Local(units=(unit,)) for name, unit in UNITS.items()}
+BORDER = areas_of(
+    {"a": "mg_1", "b": "mg_1", "c": "mg_2"},
+    [("a", "b", 0.1), ("b", "c", 0.2), ("a", "c", 0.2)],
+    {"c": 200.0},
+    {"mg_1.dg_1": "a", "mg_2.dg_1": "c"},
+)
+AREAS: Mapping[str, Local] = {
+    "mg_1": Local(units=(Unit("mg_1.dg_1", 0.0, 300.0, 0.02, 10.0),)),
+    "mg_2": Local(units=(Unit("mg_2.dg_1", 0.0, 300.0, 0.05, 12.0),), demand_mw=200.0),
+}
 
 
 class TestAverageConsensus(ProtocolContract):
     case = Case(AverageConsensus, {"rounds": 60}, ring(5), IMPORTS)
 
 
+class TestConsensusAdmm(ProtocolContract):
+    areas = {name: area.model_dump() for name, area in BORDER.items()}  # noqa: RUF012 - never changed
+    case = Case(ConsensusAdmm, {"rounds": 800, "areas": areas}, line(2), AREAS, 1e-3)
+
+
+class TestExchangeAdmm(ProtocolContract):
+    case = Case(ExchangeAdmm, {"rounds": 1000, "rho": 0.005}, ring(3), DISPATCH, 1e-4, ("iterations",))
+
+
+class TestIncrementalCostConsensus(ProtocolContract):
+    case = Case(IncrementalCostConsensus, {"rounds": 500}, line(3), DISPATCH, 1e-6)
+
+
+class TestNoHorizontal(ProtocolContract):
+    case = Case(NoHorizontal, {}, ring(3), DISPATCH)
+
+
+class TestPriceSignal(ProtocolContract):
+    case = Case(PriceNegotiation, {"rounds": 300}, star("mg_1", [f"{name}.dg_1" for name in UNITS]), ASKED, 1e-5)
+
+
+class TestRatioConsensus(ProtocolContract):
+    case = Case(RatioConsensus, {"rounds": 200}, ring(3), DISPATCH)
+
+
+class TestSecondaryControl(ProtocolContract):
+    case = Case(SecondaryControl, {"rounds": 30}, ring(5), VOLTAGES)
+
+
 class TestOwnProtocol(ProtocolContract):
     case = Case(MaxConsensus, {"rounds": 20}, ring(5), IMPORTS)
+
+
+def test_every_kind_that_talks_is_here() -> None:
+    """Those without messages have nothing to hold: setpoint, none, droop."""
+    tested = {
+        f"{contract.case.protocol.__module__}:{contract.case.protocol.__qualname__}"
+        for contract in ProtocolContract.__subclasses__()
+    }
+    assert set(HORIZONTAL.values()) <= tested
+    assert set(VERTICAL) == {"setpoint", "none", "droop", "price_signal"}

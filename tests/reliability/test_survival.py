@@ -85,6 +85,22 @@ def test_a_restart_changes_nothing_but_the_time(node: str, sent: signal.Signals)
     assert events == [told if node == "broker" else f"{node}: restarted: {cause}"]
 
 
+@pytest.mark.parametrize("node", [DG, pytest.param("mg_1", marks=slow)])
+@pytest.mark.parametrize("vertical", ["price_signal", pytest.param("droop", marks=slow)])
+def test_a_successor_remembers_what_was_talked_about(node: str, vertical: str) -> None:
+    """A device's part in a vertical protocol is more than the state that it says: prices, and its own corrections."""
+    content = declared(node, "restart") | {"policy": "random", "vertical": vertical}
+    devices = content["grids"]["mg_1"]["devices"]
+    devices["dg_2"] = {**devices["dg_1"], "cost_b": 80.0, "on_failure": "fail"}  # a price has to have a choice
+    expected = rewards(content, STEPS)
+    assert expected != rewards(content | {"vertical": "setpoint"}, STEPS)
+    with closing(zgrid.parallel_env(content)) as env:
+        env.reset(seed=0)
+        got = play(env, AT, [])
+        os.kill(pid_of(env, node), signal.SIGKILL)
+        assert got + play(env, STEPS - AT, []) == expected
+
+
 @slow
 def test_a_restart_in_the_next_episode_knows_nothing_of_the_last() -> None:
     content = declared(DG, "restart")

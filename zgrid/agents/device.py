@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from zgrid.agents.spec import DeviceSpec
 from zgrid.agents.talk import Talk
 from zgrid.gather import STALE, TAKEN
+from zgrid.links import Ears
 from zgrid.messages import Brief, DeviceState, Envelope, Floats, Peer, Reset, Setpoint, channel, floats
 from zgrid.post import Post
 from zgrid.protocols import Local, Rounds, Unit, generator, vertical_class
+from zgrid.protocols.rounds import as_sent
 
 
 class DeviceAgent:
@@ -26,12 +28,17 @@ class DeviceAgent:
         if spec.me is not None:
             self.hears |= self._talk.hears | {channel("brief", self.id): frozenset((spec.grid,))}
         self.remembers = spec.remembers
+        self.ears = Ears.where_needed(spec.links, self.id, spec.dt_h)
+        """What it hears its grid with; None: links without faults."""
         self._count = 0
         self._begin_episode(0)
         self._channel = channel("state", self.id)
         self._step = -1
         self._state = self.device.initial()
         self._safe = spec.safe
+        self._grid = spec.grid
+        self.ears = Ears.where_needed(spec.links, self.id, spec.dt_h)
+        """What it hears its grid with; None: links without faults."""
         self.fallen = False
         self._heard = -1
         self.latched = False
@@ -61,7 +68,10 @@ class DeviceAgent:
 
     def apply(self, setpoint: Setpoint) -> DeviceState:
         """Apply a setpoint for one step; the safe one where it has latched or fallen back."""
-        values = self._safe if self.latched or self.fallen else self._own(setpoint)
+        self._begin_step()
+        heard = self._heard_by(setpoint)
+        values = self._safe if self.latched or self.fallen or heard is None else self._own(heard)
+        self._begun = False
         state, effect = self.device.step(self._state, values, setpoint.series)
         said = floats("effect and state", (*effect, *state))
         p_mw, q_mvar, cost, violation = said[:4]
@@ -71,6 +81,7 @@ class DeviceAgent:
     def brief(self, brief: Brief) -> Mapping[str, Peer]:
         """Before the setpoints, the grid talks with its devices: this one's frame of round 1."""
         assert self._walk is not None
+        self._begin_step()
         offer = self.device.offer(self._state)
         units = () if offer is None else (Unit(self.id, *offer),)
         self._count += 1
@@ -126,6 +137,19 @@ class DeviceAgent:
         posts = self._talk.go_on(frames)
         return posts + (self._converse_when_complete() if frames else [])
 
+    def _begin_step(self) -> None:
+        """Tell the ears that a step begins, once, whether or not there is talk before the setpoint."""
+        if self.ears is not None and not self._begun:
+            self.ears.begin()
+        self._begun = True
+
+    def _heard_by(self, setpoint: Setpoint) -> Setpoint | None:
+        """What comes of a setpoint over its link; None: it knows of none. What it measures itself takes no link."""
+        if self.ears is None:
+            return setpoint
+        values = self.ears.setpoint(self.spec.grid, setpoint.values, self.device.neutral())
+        return None if values is None else setpoint._replace(values=values)
+
     def _own(self, setpoint: Setpoint) -> Floats:
         """The setpoint as the device follows it: with what it has agreed to, and with its own local control."""
         values, agreed = setpoint.values, self._agreed
@@ -141,13 +165,16 @@ class DeviceAgent:
 
     def _begin_episode(self, seed: int) -> None:
         spec = self.spec
-        self._agreed = False
+        self._agreed = self._begun = False
+        if self.ears is not None:
+            self.ears.reset(seed)
         self._count = 0
         self._control = spec.local_control()
         self._walk: Rounds | None = None
         if spec.me is not None and spec.vertical is not None:
             kind = vertical_class(spec.vertical.kind).NEGOTIATION
-            self._walk = Rounds(kind(spec.vertical, spec.me, generator(seed, self.id)))
+            carry = as_sent if self.ears is None else self.ears.carry
+            self._walk = Rounds(kind(spec.vertical, spec.me, generator(seed, self.id)), carry)
 
 
 MEASURED_BY_DEVICES = ("vm_pu", "deviation_hz")

@@ -14,6 +14,7 @@ from zgrid.agents.spec import GRID_SERIES, DeviceSpec, GridSpec
 from zgrid.agents.talk import Talk
 from zgrid.devices import Market, device_class
 from zgrid.gather import STALE, TAKEN, Gather
+from zgrid.links import Ears
 from zgrid.messages import (
     ENV,
     Action,
@@ -44,6 +45,7 @@ from zgrid.protocols import (
     horizontal_class,
     vertical_class,
 )
+from zgrid.protocols.rounds import Carry, as_sent
 
 OBSERVATION_LIMIT = 100.0
 """Observations are clipped to +-this, so that their Box is finite."""
@@ -63,6 +65,8 @@ class GridAgent:
         self.refused: Counter[str] = Counter()
         self.reward = spec.build_reward()
         self._dt_h = spec.dt_h
+        self.ears = Ears.where_needed(spec.links, spec.id, spec.dt_h)
+        """What it hears all others with; None: links without faults."""
         self._devices = tuple(device.id for device in spec.devices)
         self._actors = tuple(_actor(device) for device in spec.devices)
         self._slices = _slices(self._actors)
@@ -91,6 +95,9 @@ class GridAgent:
 
     def begin(self, step: int, action: Floats | None) -> Mapping[str, Peer]:
         """Take the action of a step; a frame for each neighbour in round 1 (nothing: there is nobody to talk with)."""
+        if self.ears is not None:
+            self.ears.begin()
+            action = self.ears.action(action, (0.0,) * len(self.spec.controls))
         self._action, self._count = action, self._count + 1
         self._wanted = None
         if self._horizontal is None:
@@ -295,7 +302,11 @@ class GridAgent:
 
     def _begin_episode(self, seed: int) -> None:
         self._action = None
-        self._horizontal, self._negotiation = _horizontal(self.spec, seed), _negotiation(self.spec, seed)
+        if self.ears is not None:
+            self.ears.reset(seed)
+        carry = as_sent if self.ears is None else self.ears.carry
+        self._horizontal = _horizontal(self.spec, seed, carry)
+        self._negotiation = _negotiation(self.spec, seed, carry)
         self._coordination = Coordination(self.spec, self._actors)
         self._wanted = None
         self._count = 0
@@ -310,12 +321,14 @@ class GridAgent:
     def _learn(self, states: Sequence[DeviceState], network: NetworkState) -> None:
         """Keep what a step has shown, and what the coming one brings."""
         series = network.series
-        self._last_states, self._last_network = states, network
         self._price = series[0]
         self._market = Market(series[0], series[1], series[2])
         self._device_series = self._split(series, network.local)
         if self._droops:
             self._measured = self._measure(network)
+        if self.ears is not None:
+            states, network = self.ears.states(self._devices, states), self.ears.network(network)
+        self._last_states, self._last_network = states, network
         self._observation = observation(states, network, self._result().values)
         if self._horizontal is not None or self._negotiation is not None:
             self._coordination.learn(states, network)
@@ -412,20 +425,20 @@ def _policy(spec: GridSpec, actors: Sequence[Actor]) -> Policy:
     return policy
 
 
-def _horizontal(spec: GridSpec, seed: int) -> Rounds | None:
+def _horizontal(spec: GridSpec, seed: int, carry: Carry) -> Rounds | None:
     if spec.horizontal is None or not spec.weights:
         return None
-    return _walk(horizontal_class(spec.horizontal.kind), spec.horizontal, spec.peer, seed)
+    return _walk(horizontal_class(spec.horizontal.kind), spec.horizontal, spec.peer, seed, carry)
 
 
-def _negotiation(spec: GridSpec, seed: int) -> Rounds | None:
+def _negotiation(spec: GridSpec, seed: int, carry: Carry) -> Rounds | None:
     if spec.head is None:
         return None
-    return _walk(vertical_class(spec.vertical.kind).NEGOTIATION, spec.vertical, spec.head, seed)
+    return _walk(vertical_class(spec.vertical.kind).NEGOTIATION, spec.vertical, spec.head, seed, carry)
 
 
-def _walk(kind: type[Protocol], config: ProtocolConfig, me: Participant, seed: int) -> Rounds:
-    return Rounds(kind(config, me, generator(seed, me.id)))
+def _walk(kind: type[Protocol], config: ProtocolConfig, me: Participant, seed: int, carry: Carry) -> Rounds:
+    return Rounds(kind(config, me, generator(seed, me.id)), carry)
 
 
 _NOTHING = Result()

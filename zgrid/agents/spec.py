@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from zgrid.agents.reward import Reward, RewardConfig, reward_class
 from zgrid.devices import AssetConfig, Control, Device, device_class
+from zgrid.links import LinkConfig, reaches
 from zgrid.policies import PolicyConfig
 from zgrid.protocols import LocalControl, Participant, ProtocolConfig, horizontal_class, vertical_class
 
@@ -19,7 +20,8 @@ GRID_SERIES = ("price", "price_low", "price_high", "load")
 
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
-    """One device: its global id, the id of its grid, its parameters, and its part in the grid's vertical protocol."""
+    """One device: its global id, the id of its grid, its parameters, its part in the grid's vertical protocol, and the
+    rules of all faults of links."""
 
     id: str
     grid: str
@@ -28,6 +30,7 @@ class DeviceSpec:
     vertical: ProtocolConfig | None = None
     me: Participant | None = None
     """Where the vertical protocol talks in rounds: the device among those of its grid."""
+    links: tuple[LinkConfig, ...] = ()
 
     def local_control(self) -> LocalControl | None:
         """What it does by itself on top of its setpoints, for one episode."""
@@ -40,7 +43,7 @@ class DeviceSpec:
     @property
     def remembers(self) -> bool:
         """Whether its agent knows more of an episode than the state that it says in every step."""
-        return self.me is not None or self.local_control() is not None
+        return self.me is not None or self.local_control() is not None or reaches(self.links, self.id)
 
     def build(self) -> Device:
         """The device's physics, on floats."""
@@ -65,7 +68,8 @@ class GridSpec:
     """One grid: its devices, protocols, reward and policy. ``peer`` is its place among its neighbours, ``head`` that
     among its devices where the vertical protocol talks in rounds.
 
-    ``hold_steps`` is for how long its devices hold their last setpoints once it has failed and falls back.
+    ``hold_steps`` is for how long its devices hold their last setpoints once it has failed and falls back. ``links``
+    are the rules of all faults of links.
     """
 
     id: str
@@ -80,6 +84,7 @@ class GridSpec:
     hold_steps: int = 1
     forming_unit: str | None = None
     """The device that holds the voltage, and with droop makes the frequency, while the grid is islanded."""
+    links: tuple[LinkConfig, ...] = ()
 
     @property
     def weights(self) -> Mapping[str, float]:

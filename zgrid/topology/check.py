@@ -11,6 +11,7 @@ from zgrid.machines import is_address_or_name, is_here, is_loopback, own_address
 from zgrid.networks import Names, TapRange, find_network
 from zgrid.powerflow import POWER_FLOWS, power_flow_class
 from zgrid.profiles import Calendar, Series, find_file, read_series, series_names
+from zgrid.topology.check_links import check_links
 from zgrid.topology.check_protocols import check_protocols
 from zgrid.topology.kinds import UNSETTLED
 from zgrid.topology.nodes import node_plans
@@ -33,6 +34,7 @@ def check(topology: Topology) -> list[Finding]:
         *_check_actions(topology),
         *_check_safety(topology),
         *_check_names(topology),
+        *check_links(topology),
     ]
 
 

@@ -13,6 +13,7 @@ from zgrid.agents import DeviceSpec, GridSpec
 from zgrid.agents.reward import RewardConfig
 from zgrid.devices import AssetConfig, SeriesSource
 from zgrid.failure import FAIL, FailurePolicy, OnFailure
+from zgrid.links import LinkConfig
 from zgrid.policies import PolicyConfig
 from zgrid.protocols import Participant, ProtocolConfig, peers, star, vertical_class
 
@@ -135,6 +136,7 @@ class Topology(_Section):
     policy: SerializeAsAny[PolicyConfig]
     vertical: SerializeAsAny[ProtocolConfig]
     horizontal: SerializeAsAny[ProtocolConfig] | None = Field(None, description="protocol between neighbour grids")
+    links: tuple[LinkConfig, ...] = Field((), description="faults of links: delays, losses, attacks; default: none")
     grids: dict[GridId, GridConfig] = Field(min_length=1)
 
     @property
@@ -158,7 +160,7 @@ class Topology(_Section):
         names = [f"{grid_id}.{name}" for name in grid.devices]
         circle = star(grid_id, names) if vertical_class(vertical.kind).NEGOTIATION is not None else {}
         devices = tuple(
-            DeviceSpec(name, grid_id, config, self.dt_h, vertical, circle.get(name))
+            DeviceSpec(name, grid_id, config, self.dt_h, vertical, circle.get(name), self.links)
             for name, config in zip(names, grid.devices.values(), strict=True)
         )
         return GridSpec(
@@ -173,6 +175,7 @@ class Topology(_Section):
             circle.get(grid_id),
             grid.on_failure.hold_steps,
             None if grid.forming_unit is None else f"{grid_id}.{grid.forming_unit}",
+            self.links,
         )
 
     @property
@@ -217,13 +220,15 @@ class Topology(_Section):
         return {source for source in sources if isinstance(source, str)}
 
     def hash(self, agent: str | None = None) -> str:
-        """SHA-256 over what agents must agree on: grids, devices and their order, protocols, step; not where or how
-        anything runs, and not the electrical networks, which only the env knows.
+        """SHA-256 over what agents must agree on: grids, devices and their order, protocols, links, step; not where
+        or how anything runs, and not the electrical networks, which only the env knows.
 
         With an ``agent``: over what that one has to know. Of files of policies only their content counts, and only to
         the grids: the machine of a device needs none.
         """
-        data = self.model_dump(mode="json", include={"dt_h", "reward", "policy", "vertical", "horizontal", "grids"})
+        data = self.model_dump(
+            mode="json", include={"dt_h", "reward", "policy", "vertical", "horizontal", "links", "grids"}
+        )
         for grid in data["grids"].values():
             for key in ("run", "host", "network", "connect_at", "islanding", "forming_unit", "forming_vm_pu"):
                 del grid[key]
