@@ -78,9 +78,10 @@ class ProtocolPart(_Section):
 
     kind: str = Field(description="a horizontal protocol, or a vertical one whose devices are asked")
     config: Mapping[str, Any] = Field({}, description="its parameters, as in a topology")
-    graph: GraphPart = GraphPart()
+    graph: GraphPart = GraphPart.model_validate({})
     units: UnitPart | tuple[UnitPart, ...] = Field(
-        UnitPart(), description="one unit of each participant, drawn from the seed; a list is dealt out in turn"
+        UnitPart.model_validate({}),
+        description="one unit of each participant, drawn from the seed; a list is dealt out in turn",
     )
     demand_share: float = Field(0.5, ge=0, le=1, description="demand, as a share of the range of all units")
     demand_mw: float | None = Field(None, description="demand of all, instead of demand_share")

@@ -102,7 +102,7 @@ def _until(counts: Mapping[int, int], settled: int | None) -> int | None:
 
 def _agreement(case: Case, run: Run) -> dict[str, float | None]:
     """How far the worst result is from the mean of what all had, where a mean is what they look for."""
-    name = getattr(case.config, "value", None)
+    name = str(getattr(case.config, "value", ""))
     if name not in next(iter(case.locals.values())).values:
         return {"mean_error": None}
     mean = math.fsum(local.values[name] for local in case.locals.values()) / len(case.locals)
