@@ -63,13 +63,14 @@ def draw_metric(rows: Sequence[Row], axes: Axes, path: Path) -> None:
     groups = _groups(rows, axes.others)
     if len(groups) > _MAX_LINES:
         raise StudyError(f"{len(groups)} lines are too many to tell apart; choose --by, or rows of fewer values")
-    figure, axis = _figure((7.5, 4.4))
+    figure, axis = _figure((8.0 if axes.others else 6.5, max(4.2, 0.9 + 0.24 * len(groups))))
     places = _places([row[axes.x] for row in rows])
     drawn = hollow = False
-    for k, (key, group) in enumerate(groups.items()):
+    looks = _looks(list(groups))
+    for key, group in groups.items():
         points = _points(group, axes, places)
-        if len(points):
-            hollow = _draw_line(axis, points, k, axes, key) or hollow
+        if points:
+            hollow = _draw_line(axis, points, looks[key], _key_text(axes.others, key)) or hollow
             drawn = True
     if not drawn:
         raise StudyError(f"no run has a value of {axes.metric}")
@@ -79,7 +80,9 @@ def draw_metric(rows: Sequence[Row], axes: Axes, path: Path) -> None:
     if hollow:
         axis.plot([], [], "o", color="#4a4a4a", markerfacecolor="white", label="hollow: not all seeds have one")
     note = "mean over seeds; bands: 95 % interval"
-    _finish(figure, axis, f"{axes.title}\n{note}" if axes.title else note, legend=bool(axes.others) or hollow)
+    _finish(axis, f"{axes.title}\n{note}" if axes.title else note)
+    if axes.others or hollow:
+        _legend(axis)
     figure.savefig(path, dpi=110)
 
 
@@ -115,27 +118,39 @@ def draw_map(rows: Sequence[Row], axes: Axes, y: str, path: Path) -> None:
 
 
 def draw_curves(rows: Sequence[Row], axes: Axes, path: Path) -> None:
-    """The residual of every round, of one seed, a line for each combination, as a PNG.
+    """The residual of every round, of one seed: a line for each combination, a panel for each word of the first knob
+    that has words, as a PNG.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
         StudyError: there is nothing to draw, or too much.
     """
-    groups = _groups(rows, axes.knobs)
-    if not groups or len(groups) > _MAX_LINES:
-        raise StudyError(f"{len(groups)} curves; expected 1 to {_MAX_LINES}")
-    figure, axis = _figure((7.5, 4.4))
-    looks = _looks(list(groups))
-    for key, group in groups.items():
-        pairs = [(float(row["round"]), float(row[axes.metric])) for row in group if row[axes.metric]]
-        shown = [(round, value) for round, value in pairs if value > 0.0]
-        if shown:
-            axis.plot(*zip(*shown, strict=True), label=_key_text(axes.knobs, key), linewidth=1.3, **looks[key])
-    axis.set_yscale("log")
-    axis.set_xlabel("round")
-    axis.set_ylabel(_metric_text(axes.metric))
-    _finish(figure, axis, axes.title, legend=True)
+    words = [knob for knob in axes.knobs if any(number_of(row[knob]) is None for row in rows)][:1]
+    knobs = [knob for knob in axes.knobs if knob not in words]
+    panels = {key: _groups(group, knobs) for key, group in _groups(rows, words).items()}
+    keys = list(dict.fromkeys(key for groups in panels.values() for key in groups))
+    if not keys or len(keys) > _MAX_LINES or len(panels) > len(_COLOURS):
+        raise StudyError(f"{len(panels)} times {len(keys)} curves; expected 1 to {_MAX_LINES}; choose with --where")
+    figure, axises = _figure((2.6 + 3.6 * len(panels), max(4.0, 0.9 + 0.24 * len(keys))), len(panels))
+    looks = _looks(keys)
+    for axis, (word, groups) in zip(np.atleast_1d(axises), panels.items(), strict=True):
+        for key, group in groups.items():
+            _draw_curve(axis, group, axes.metric, {**looks[key], "marker": ""}, _key_text(knobs, key))
+        axis.set_yscale("log")
+        axis.set_xlabel("round")
+        _finish(axis, _key_text(words, word))
+    np.atleast_1d(axises)[0].set_ylabel(_metric_text(axes.metric))
+    if knobs:
+        _legend(np.atleast_1d(axises)[-1])
+    figure.suptitle(axes.title)
     figure.savefig(path, dpi=110)
+
+
+def _draw_curve(axis: Any, rows: Sequence[Row], metric: str, look: Mapping[str, Any], label: str) -> None:
+    """A curve; what is 0 or unknown has no place on a logarithmic axis."""
+    pairs = [(float(row["round"]), number_of(row[metric]) or 0.0) for row in rows]
+    shown = np.array([pair for pair in pairs if pair[1] > 0.0]).reshape(-1, 2)
+    axis.plot(shown[:, 0], shown[:, 1], label=label, linewidth=1.2, **look)
 
 
 def _figure(size: tuple[float, float], columns: int = 1) -> tuple[Any, Any]:
@@ -182,16 +197,14 @@ def _points(
     return sorted(points)
 
 
-def _draw_line(axis: Any, points: Sequence[tuple[float, ...]], k: int, axes: Axes, key: tuple[str, ...]) -> bool:
+def _draw_line(axis: Any, points: Sequence[tuple[float, ...]], look: Mapping[str, Any], label: str) -> bool:
     """A line with its band; whether a marker is hollow."""
     x, mean, low, high, whole = (np.array(column) for column in zip(*points, strict=True))
-    colour, style = _COLOURS[k % len(_COLOURS)], _STYLES[k // len(_COLOURS) % len(_STYLES)]
-    marker = _MARKERS[k % len(_MARKERS)]
-    axis.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
-    axis.plot(x, mean, color=colour, linestyle=style, linewidth=1.7, label=_key_text(axes.others, key))
-    for one, fill in ((whole.astype(bool), colour), (~whole.astype(bool), "white")):
-        axis.plot(x[one], mean[one], marker, color=colour, markerfacecolor=fill, markersize=5.5)
-    return not whole.all()
+    axis.fill_between(x, low, high, color=look["color"], alpha=0.14, linewidth=0)
+    axis.plot(x, mean, label=label, linewidth=1.7, markersize=5.5, **look)
+    some = ~whole.astype(bool)
+    axis.plot(x[some], mean[some], **{**look, "linestyle": ""}, markerfacecolor="white", markersize=5.5)
+    return bool(some.any())
 
 
 def _label_x(axis: Any, places: Mapping[str, float], axes: Axes) -> None:
@@ -237,10 +250,16 @@ def _write_numbers(axis: Any, table: Array, ends: tuple[float, float]) -> None:
 
 
 def _looks(keys: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], dict[str, Any]]:
-    """Colour by the first knob's value where that tells lines apart, else one after the other."""
+    """Colour and marker by the last knob's value, style by the others'; one after the other where they do not do."""
+    last = list(dict.fromkeys(key[-1:] for key in keys))
+    rest = list(dict.fromkeys(key[:-1] for key in keys))
+    if len(last) > len(_COLOURS) or len(rest) > len(_STYLES):
+        places = [(k % len(_COLOURS), k // len(_COLOURS) % len(_STYLES)) for k in range(len(keys))]
+    else:
+        places = [(last.index(key[-1:]), rest.index(key[:-1])) for key in keys]
     return {
-        key: {"color": _COLOURS[k % len(_COLOURS)], "linestyle": _STYLES[k // len(_COLOURS) % len(_STYLES)]}
-        for k, key in enumerate(keys)
+        key: {"color": _COLOURS[colour], "linestyle": _STYLES[style], "marker": _MARKERS[colour]}
+        for key, (colour, style) in zip(keys, places, strict=True)
     }
 
 
@@ -262,10 +281,12 @@ def _metric_text(metric: str) -> str:
     return f"{name}, {unit}" if unit else name
 
 
-def _finish(figure: Any, axis: Any, title: str, *, legend: bool) -> None:
+def _finish(axis: Any, title: str) -> None:
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
-    if legend:
-        axis.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    if title:
-        axis.set_title(title, fontsize="medium", loc="left")
+    axis.set_title(title, fontsize="medium", loc="left")
+
+
+def _legend(axis: Any) -> None:
+    """A legend beside the axis, where it covers nothing."""
+    axis.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=3.0)
