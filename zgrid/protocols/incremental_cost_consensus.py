@@ -1,5 +1,4 @@
-"""Horizontal protocol ``incremental_cost_consensus``: neighbours agree on the price at which their units meet the
-demand at least cost."""
+"""Horizontal protocol ``incremental_cost_consensus``: one price at which units meet the demand at least cost."""
 
 from __future__ import annotations
 
