@@ -16,6 +16,7 @@ from zgrid.cli_evaluate import add_evaluate, evaluate
 from zgrid.cli_join import add_join, join
 from zgrid.cli_keys import add_keys, keys
 from zgrid.cli_record import add_record, record, replay
+from zgrid.cli_study import add_study, plot, study
 from zgrid.cli_watch import add_watch, watch
 from zgrid.command import (
     BAD_INPUT,
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_run(commands.add_parser("run", help="play a topology", **_texts("zgrid run")))
     add_join(commands)
     add_evaluate(commands)
+    add_study(commands)
     add_watch(commands)
     add_record(commands)
     validate = commands.add_parser(
@@ -66,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = {
         "run": run, "join": join, "evaluate": evaluate, "validate": _validate, "schema": _schema, "generate": _generate,
         "export": _export, "topic": watch, "node": watch, "top": watch, "record": record, "replay": replay,
-        "keys": keys,
+        "keys": keys, "study": study, "plot": plot,
     }[arguments.command]  # fmt: skip
     return command(arguments)
 

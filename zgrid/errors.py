@@ -10,6 +10,7 @@ ZgridError
 ├── ForesightError (ValueError)         a case that cannot be planned with foresight
 ├── ActionError (ValueError)            an action that is not in the action space
 ├── MessageError (ValueError)           bytes that are no message
+├── StudyError (ValueError)             a folder of a study that cannot be used, or rows that cannot be drawn
 ├── RecordingError (ValueError)         a recording that cannot be written, read or replayed
 ├── BrokerError (ConnectionError)       a broker that cannot be used (closed, forked, no address)
 ├── RefusedError (ConnectionError)      a handshake that the proxy refuses: no key, or the wrong one
@@ -86,6 +87,10 @@ class ActionError(ZgridError, ValueError):
 
 class MessageError(ZgridError, ValueError):
     """Bytes that are no message of this protocol version."""
+
+
+class StudyError(ZgridError, ValueError):
+    """A folder of a study that cannot be used, or rows that cannot be drawn."""
 
 
 class RecordingError(ZgridError, ValueError):

@@ -104,8 +104,7 @@ def test_what_is_not_known_leaves_the_setpoint() -> None:
 
 def test_damping_goes_a_share_of_the_way_in_each_step() -> None:
     one = droop(pv(), response=0.5)
-    first = one.correct((0.3, 0.0), {"vm_pu": 0.98})
-    assert first[1] == pytest.approx(0.025)  # half of 2.5 x 0.02
+    assert one.correct((0.3, 0.0), {"vm_pu": 0.98})[1] == pytest.approx(0.025)  # half of 2.5 x 0.02
     assert one.correct((0.3, 0.0), {"vm_pu": 0.98})[1] == pytest.approx(0.0375)
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from zgrid.devices import Control
 from zgrid.protocols import Controls, Heard, Local, Table, Unit, horizontal_class, star, vertical_class
 from zgrid.protocols.none import NoHorizontal
-from zgrid.protocols.price_signal import PriceNegotiation, PriceSignalConfig, slope_of, smoothed, step_findings
+from zgrid.protocols.price_signal import PriceNegotiation, PriceSignalConfig, slope_of, smoothed
 from zgrid.protocols.rounds import Carry
 from zgrid.protocols.run import Run
 
@@ -112,13 +112,35 @@ def test_one_round_and_no_round_give_powers_within_the_limits() -> None:
     assert play((), rounds=5).results["grid"].values == (0.0, 850.0)
 
 
+@pytest.mark.parametrize("stop", ["coordinator", "flooded"])
+def test_it_stops_when_the_demand_is_met(stop: str) -> None:
+    run = play(WOOD, rounds=300, stop=stop)
+    assert dispatch(run) == pytest.approx(OPTIMUM, abs=1e-4)
+    assert set(run.statuses.values()) == {"converged"}
+    assert run.messages < 100
+
+
+def test_a_later_step_begins_at_the_last_price() -> None:
+    table = Table(PriceNegotiation, {"rounds": 3}, star("grid", [unit.id for unit in FREE]))
+    problem = {"grid": Local(demand_mw=850.0)} | {unit.id: Local(units=(unit,)) for unit in FREE}
+    table.play(problem, 1)
+    run = table.play(problem | {"grid": Local(demand_mw=900.0)}, 2)
+    assert run.results["grid"].values == pytest.approx((9.148263 + 50.0 * BOUND / 2.0, 50.0), abs=1e-6)
+
+
 def test_a_step_above_the_bound_is_found_with_the_bound() -> None:
-    config = PriceSignalConfig(step=0.003)
-    assert "0.0029344" in step_findings(config, WOOD)[0]
-    assert step_findings(PriceSignalConfig(step=0.0029), WOOD) == []
-    assert step_findings(PriceSignalConfig(), WOOD) == []
+    def found(config: PriceSignalConfig) -> list[str]:
+        return PriceNegotiation.unit_misfits(config, {}, {unit.id: [unit] for unit in WOOD})
+
+    assert "0.0029344" in found(PriceSignalConfig(step=0.003))[0]
+    assert found(PriceSignalConfig(step=0.0029)) == []
+    assert found(PriceSignalConfig()) == []
     with pytest.raises(ValidationError, match="step"):
         PriceSignalConfig(step=0.0)
+    with pytest.raises(ValidationError, match="stop: local"):
+        PriceSignalConfig(stop="local")
+    with pytest.raises(ValidationError, match="price_min 5 is above price_max 1"):
+        PriceSignalConfig(price_min=5.0, price_max=1.0)
 
 
 def test_its_setpoints_are_those_of_the_setpoint_protocol() -> None:

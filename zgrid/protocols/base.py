@@ -40,7 +40,7 @@ class Participant(NamedTuple):
 
     ``weights`` maps each neighbour to the weight of its edge, in the order of the topology. ``size`` is the number of
     participants, ``diameter`` the longest shortest path between two, in edges, ``place`` this one's rank in the
-    topology's order; the one of place 0 leads where a protocol needs a leader.
+    topology's order; the one of place 0 leads where a protocol needs a leader. ``names`` are the ids of all by place.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Participant(NamedTuple):
     place: int = 0
     size: int = 1
     diameter: int = 0
+    names: tuple[str, ...] = ()
 
 
 class Unit(NamedTuple):
@@ -181,6 +182,13 @@ class Protocol(ABC):
     @classmethod
     def misfits(cls, config: Any, graph: Mapping[str, Sequence[str]]) -> list[str]:
         """What of a configuration does not fit a graph (participant -> neighbours); asked before anything starts."""
+        return []
+
+    @classmethod
+    def unit_misfits(
+        cls, config: Any, graph: Mapping[str, Sequence[str]], units: Mapping[str, Sequence[Unit]]
+    ) -> list[str]:
+        """As :meth:`misfits`, where the units of each participant are known: bounds may depend on their costs."""
         return []
 
     @abstractmethod

@@ -10,10 +10,10 @@ from pydantic import Field
 
 from zgrid.messages import Floats
 from zgrid.protocols.area import Angle, Area, AreaProblem, Scales, Vector
-from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result, RoundsConfig
+from zgrid.protocols.base import DispatchConfig, Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result
 
 
-class ConsensusAdmmConfig(RoundsConfig):
+class ConsensusAdmmConfig(DispatchConfig):
     """Parameters of the method, and the areas. ``tolerance`` is of both residuals, see the protocol."""
 
     kind: str = "consensus_admm"

@@ -68,15 +68,16 @@ def peers(graph: Graph) -> dict[str, Participant]:
         across = diameter(inside)
         for place, name in enumerate(island):
             weights = metropolis_weights(graph, name)
-            result[name] = Participant(name, weights, "peer", place, len(island), across)
+            result[name] = Participant(name, weights, "peer", place, len(island), across, tuple(island))
     return {name: result[name] for name in graph}
 
 
 def star(coordinator: str, subordinates: Sequence[str]) -> dict[str, Participant]:
     """A coordinator and its subordinates, in this order; every weight is 1."""
-    size, across = 1 + len(subordinates), min(len(subordinates), 2)
-    center = Participant(coordinator, dict.fromkeys(subordinates, 1.0), "coordinator", 0, size, across)
+    names = (coordinator, *subordinates)
+    size, across = len(names), min(len(subordinates), 2)
+    center = Participant(coordinator, dict.fromkeys(subordinates, 1.0), "coordinator", 0, size, across, names)
     return {coordinator: center} | {
-        name: Participant(name, {coordinator: 1.0}, "subordinate", 1 + k, size, across)
+        name: Participant(name, {coordinator: 1.0}, "subordinate", 1 + k, size, across, names)
         for k, name in enumerate(subordinates)
     }

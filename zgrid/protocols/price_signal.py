@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zgrid.protocols.base import (
     Inbox,
@@ -44,6 +44,14 @@ class PriceSignalConfig(RoundsConfig):
     patience: int = Field(
         20, ge=2, le=10_000, description="rounds after which the last answer of a silent device is taken instead"
     )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.stop == "local":
+            raise ValueError("stop: local would leave a price without the answers of devices that are content before")
+        if self.price_min > self.price_max:
+            raise ValueError(f"price_min {self.price_min:g} is above price_max {self.price_max:g}")
+        return self
 
 
 class Answer(NamedTuple):
@@ -87,10 +95,16 @@ class PriceNegotiation(Protocol):
         self._answers: dict[str, Answer] = {}
 
     @classmethod
-    def misfits(cls, config: Any, graph: Mapping[str, Sequence[str]]) -> list[str]:
-        if config.price_min > config.price_max:
-            return [f"price_min {config.price_min:g} is above price_max {config.price_max:g}"]
-        return []
+    def unit_misfits(
+        cls, config: Any, graph: Mapping[str, Sequence[str]], units: Mapping[str, Sequence[Unit]]
+    ) -> list[str]:
+        slope = slope_of(smoothed(unit, config.linear_band) for own in units.values() for unit in own)
+        if config.step is None or slope * config.step < 2.0:
+            return []
+        return [
+            f"price_signal: with a step of {config.step:g} $/MWh per MW the price swings and does not settle; it must "
+            f"be below 2 / sum(1 / (2 a)) = {2.0 / slope:.5g}, and half of that is best"
+        ]
 
     def start(self, step: int, local: Local) -> Outbox:
         self._residual = float("inf")
@@ -157,11 +171,9 @@ class PriceNegotiation(Protocol):
         return dict.fromkeys(self.me.weights, Answer(self._number, self._power(), slope_of(self._units)))
 
     def _hear(self, number: float, price: float) -> None:
-        before = self._power()
-        anew = number != self._number
+        if number != self._number:  # what it means in power if no limit binds: at a limit the price still moves
+            self._residual = abs(price - self._price) * slope_of(self._units)
         self._number, self._price = number, price
-        if anew:
-            self._residual = abs(self._power() - before)
 
     def _power(self) -> float:
         return sum(unit.at_price(self._price) for unit in self._units)
@@ -188,14 +200,3 @@ def smoothed(unit: Unit, band: float) -> Unit:
 def slope_of(units: Iterable[Unit]) -> float:
     """How much the units' power rises with the price while no limit binds: sum of 1 / (2 a), MW per $/MWh."""
     return sum(1.0 / (2.0 * unit.cost_a) for unit in units if unit.cost_a > 0.0)
-
-
-def step_findings(config: PriceSignalConfig, units: Iterable[Unit]) -> list[str]:
-    """What is to be said of a chosen step where all units are known: that it is not below its bound."""
-    slope = slope_of(smoothed(unit, config.linear_band) for unit in units)
-    if config.step is None or slope * config.step < 2.0:
-        return []
-    return [
-        f"price_signal: with a step of {config.step:g} $/MWh per MW the price swings and does not settle; it must be "
-        f"below 2 / sum(1 / (2 a)) = {2.0 / slope:.5g}, and half of that is best"
-    ]

@@ -51,7 +51,7 @@ def examine(
         return None, findings
     folder = Path(source).resolve().parent if isinstance(source, str | Path) else Path.cwd()
     for key, value in (overrides or {}).items():
-        findings += _override(raw, key, value)
+        findings += override(raw, key, value)
     _find_networks(raw, folder)
     _find_keys(raw, folder)
     missing = _find_policies(raw, folder)
@@ -101,8 +101,13 @@ def _read(source: Source) -> tuple[dict[str, Any] | None, list[Finding]]:
         return source.model_dump(mode="python"), []
     if isinstance(source, Mapping):
         return copy.deepcopy(dict(source)), []
+    return read_yaml(source)
+
+
+def read_yaml(file: str | Path) -> tuple[dict[str, Any] | None, list[Finding]]:
+    """The mapping in a YAML file, and what is wrong with the file; None where nothing can be made of it."""
     try:
-        text = Path(source).read_text(encoding="utf-8")
+        text = Path(file).read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
@@ -136,27 +141,32 @@ def _duplicates(node: yaml.Node | None, path: str, within: frozenset[int] = froz
     return findings
 
 
-def _override(raw: dict[str, Any], key: str, value: Any) -> list[Finding]:
+def override(raw: dict[str, Any], key: str, value: Any) -> list[Finding]:
     """Set a dotted key in place; missing sections on the way are made, so that the schema can judge them."""
     *way, last = key.split(".")
-    holders: list[dict[str, Any]] = [raw]
+    holders: list[Any] = [raw]
     for part in way:
         holders = [inner for holder in holders for inner in _step_into(holder, part)]
+    holders = [holder for holder in holders if isinstance(holder, dict)]
     for holder in holders:
         for name in list(holder) if last == "*" else [last]:
             holder[name] = copy.deepcopy(value)
     return [] if holders else [Finding(key, "the override fits nothing")]
 
 
-def _step_into(holder: dict[str, Any], part: str) -> list[dict[str, Any]]:
+def _step_into(holder: Any, part: str) -> list[Any]:
+    """The sections that a part of a key leads to; a list is entered by an entry's place."""
+    if isinstance(holder, list):
+        inside = holder if part == "*" else [holder[int(part)]] if part.isdecimal() and int(part) < len(holder) else []
+        return [inner for inner in inside if isinstance(inner, dict | list)]
     if part == "*":
-        return [inner for inner in holder.values() if isinstance(inner, dict)]
+        return [inner for inner in holder.values() if isinstance(inner, dict | list)]
     inner = holder.get(part)
     if isinstance(inner, str):
         inner = holder[part] = {"kind": inner}
     if inner is None:
         inner = holder[part] = {}
-    return [inner] if isinstance(inner, dict) else []
+    return [inner] if isinstance(inner, dict | list) else []
 
 
 def _find_files(raw: dict[str, Any], folder: Path) -> list[Finding]:
