@@ -54,15 +54,15 @@ def episode(topology: dict[str, Any], steps: int, actions: bool = False, **overr
 
 @pytest.mark.parametrize("actions", [False, True], ids=["policy", "actions"])
 def test_all_modes_give_the_same_bytes_under_faults(actions: bool) -> None:
-    runs = {mode: episode(content(*RULES), 24, actions, **overrides) for mode, overrides in MODES.items()}
+    runs = {mode: episode(content(*RULES), 12, actions, **overrides) for mode, overrides in MODES.items()}
     assert runs["in_memory"] == runs["centralized"]
     assert runs["zmq"] == runs["centralized"]
-    assert episode(content(), 24, actions, centralized=True) != runs["centralized"]
+    assert episode(content(), 12, actions, centralized=True) != runs["centralized"]
 
 
 def test_one_process_or_many_give_the_same_bytes_under_faults() -> None:
-    runs = [episode(content(*RULES), 8, placement=placement) for placement in ("grid", {"pool": 1}, {"pool": 2})]
-    assert runs[0] == runs[1] == runs[2]
+    runs = [episode(content(*RULES), 6, placement=placement) for placement in ("grid", {"pool": 2})]
+    assert runs == [episode(content(*RULES), 6, centralized=True)] * 2
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["kind"]))
