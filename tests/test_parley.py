@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from zgrid.errors import NodeDiedError
+from zgrid.links import Delay, LinkConfig, Links
 from zgrid.parley import Job, Outcome, meet
 from zgrid.protocols import Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig, Table, Trade, Unit
 from zgrid.protocols.ratio_consensus import RatioConsensus
@@ -61,6 +62,20 @@ def test_several_steps_are_played_one_after_the_other() -> None:
     assert meet(RatioConsensus, {"rounds": 30}, ring(3), both).results == expected
 
 
+def test_under_faults_of_links_processes_come_to_what_a_table_comes_to() -> None:
+    rules = [LinkConfig(kind="peer", loss=0.3, duplicate=0.1, delay=Delay(kind="uniform", low=0.0, high=3.0))]
+    links = Links(rules, seed=5)
+    ears = {name: links.into(name) for name in PROBLEMS}
+    carries = {name: one.carry for name, one in ears.items() if one is not None}
+    assert carries.keys() == PROBLEMS.keys()
+    here = Table(RatioConsensus, {"rounds": 40}, line(3), seed=5, carries=carries).play(PROBLEMS)
+    there = meet(RatioConsensus, {"rounds": 40}, line(3), PROBLEMS, seed=5, links=rules)
+    assert there.results == here.results
+    assert here.results != Table(RatioConsensus, {"rounds": 40}, line(3), seed=5).play(PROBLEMS).results
+    with pytest.raises(ValueError, match="lockstep"):
+        meet(RatioConsensus, {}, line(3), PROBLEMS, links=rules, period_s=0.1)
+
+
 def test_one_that_raises_is_named_with_its_reason() -> None:
     with pytest.raises(NodeDiedError, match="out of patience") as caught:
         meet(Failing, {"rounds": 5}, ring(3), PROBLEMS)
@@ -69,7 +84,7 @@ def test_one_that_raises_is_named_with_its_reason() -> None:
 
 def test_jobs_and_outcomes_survive_the_way_to_another_process() -> None:
     me = Participant("mg_1", {"mg_2": 1.0 / 3.0}, size=2, diameter=1, names=("mg_1", "mg_2"))
-    job = Job("module:Class", {"rounds": 3}, me, [PROBLEMS["mg_1"]], 7, "run", 0.0)
+    job = Job("module:Class", {"rounds": 3}, me, [PROBLEMS["mg_1"]], 7, "run", 0.0, [{"loss": 0.5}])
     assert Job.load(job.dump()) == job
     result = Result((0.1, 1.0 / 3.0), {"mg_1.dg_1": 0.1}, 0.5, 9.148262, (Trade("mg_1", "mg_2", 0.1, 70.0, 0.05),))
     outcome: Any = Outcome(result, "converged", 3, 6)

@@ -21,6 +21,7 @@ from zgrid.agents.talk import Talk
 from zgrid.errors import BrokerError, NodeDiedError, StartTimeout, StepTimeout
 from zgrid.gather import TAKEN
 from zgrid.host import Host
+from zgrid.links import LinkConfig, Links
 from zgrid.messages import Envelope, Peer, Ready, Reset, channel
 from zgrid.messaging import Address, ZmqBroker
 from zgrid.post import Post
@@ -40,6 +41,7 @@ from zgrid.protocols import (
     generator,
     peers,
 )
+from zgrid.protocols.rounds import as_sent
 from zgrid.registry import resolve_class
 
 CONVENER = "convener"
@@ -49,7 +51,8 @@ _SLICE_S = 0.2
 
 
 class Job(NamedTuple):
-    """What one participant's process is given: a step for each of ``locals``; ``period_s`` 0: lockstep."""
+    """What one participant's process is given: a step for each of ``locals``; ``period_s`` 0: lockstep; ``links``: what
+    goes wrong on them, as rules."""
 
     protocol: str
     config: Mapping[str, Any]
@@ -58,6 +61,7 @@ class Job(NamedTuple):
     seed: int
     run: str
     period_s: float = 0.0
+    links: Sequence[Mapping[str, Any]] = ()
 
     def dump(self) -> str:
         """As one line of JSON."""
@@ -77,7 +81,9 @@ class Job(NamedTuple):
         """The participant's protocol object in its rounds."""
         kind = resolve_class("protocol", self.protocol, {}, Protocol)
         config = kind.Config.model_validate(self.config)
-        return Rounds(kind(config, self.me, generator(self.seed, self.me.id)))
+        ears = Links([LinkConfig.model_validate(rule) for rule in self.links], self.seed).into(self.me.id)
+        carry = as_sent if ears is None else ears.carry
+        return Rounds(kind(config, self.me, generator(self.seed, self.me.id)), carry)
 
 
 class Outcome(NamedTuple):
@@ -238,22 +244,28 @@ def meet(
     *,
     seed: int = 0,
     period_s: float = 0.0,
+    links: Sequence[LinkConfig] = (),
 ) -> Run:
     """Let participants meet, each in a process of its own on this machine: the result of the last step.
 
     ``locals`` has a participant's problem, or one for each step. With ``period_s`` rounds go by the clock, and results
-    depend on what came in time; without, they are those of ``Table`` to the bit. No history is kept.
+    depend on what came in time; without, they are those of ``Table`` to the bit. ``links`` has rules of what goes
+    wrong, as in a topology; in lockstep only, because the clock has its own. No history is kept.
 
     Raises:
+        ValueError: links and a period.
         StartTimeout: a participant did not come up. NodeDiedError: one ended without a result.
     """
+    if links and period_s:
+        raise ValueError("links are for lockstep; with period_s messages take the time that they take")
     if not isinstance(config, ProtocolConfig):
         config = protocol.Config.model_validate({"kind": protocol.__name__, **config})
+    rules = [rule.model_dump(mode="json") for rule in links]
     members = {name: one for name, one in participants.items() if isinstance(one, Participant)}
     members |= peers({name: tuple(one) for name, one in participants.items() if not isinstance(one, Participant)})
     kind, run = f"{protocol.__module__}:{protocol.__qualname__}", uuid.uuid4().hex
     jobs = {
-        name: Job(kind, config.model_dump(mode="json"), me, _steps(locals[name]), seed, run, period_s)
+        name: Job(kind, config.model_dump(mode="json"), me, _steps(locals[name]), seed, run, period_s, rules)
         for name, me in members.items()
     }
     outcomes = dict(_convene(jobs, run))
