@@ -63,7 +63,9 @@ def load_study(file: str | Path) -> Study:
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
-        raise TopologyError(str(file), findings_of(error)) from error
+        pairs = zip(findings_of(error), error.errors(), strict=True)
+        findings = [finding if one["loc"] else finding._replace(path="study") for finding, one in pairs]
+        raise TopologyError(str(file), findings) from error
     findings = check(study)
     if findings:
         raise TopologyError(str(file), findings)
