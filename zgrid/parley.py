@@ -13,7 +13,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import IO, Any, NamedTuple
 
@@ -110,6 +110,8 @@ class Seat:
         self.refused: Counter[str] = Counter()
         self.walk = job.walk()
         self.started = self.over = False
+        self.error: Exception | None = None
+        """What the protocol raised."""
         self.arrived: dict[str, list[tuple[int, Peer]]] = {other: [] for other in job.me.weights}
         """In real time: what came since it was last looked at, each with its round."""
         self._job = job
@@ -119,6 +121,13 @@ class Seat:
 
     def receive(self, envelope: Envelope) -> list[Post]:
         """The start, or a neighbour's frame in; frames out."""
+        try:
+            return self._take(envelope)
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _take(self, envelope: Envelope) -> list[Post]:
         if isinstance(envelope.body, Reset):
             self.started = True
             return [] if self._job.period_s else self._next_step()
@@ -165,20 +174,23 @@ def attend(job: Job, address: Address) -> Outcome:
         host.add(seat)
         broker.prove(_PATIENCE_S)
         host.send(seat.id, channel("node", seat.id), 0, 0, Ready((seat.id,), "", 0))
-        _pump_until(host, lambda: seat.started, "start", [CONVENER])
+        _pump_until(host, seat, lambda: seat.started, "start", [CONVENER])
         if job.period_s:
             return _in_real_time(host, seat, job)
-        _pump_until(host, lambda: seat.over, "peer", list(job.me.weights))
+        _pump_until(host, seat, lambda: seat.over, "peer", list(job.me.weights))
         walk = seat.walk
         return Outcome(walk.protocol.result(), walk.status, walk.done_rounds, walk.messages)
     finally:
         broker.close()
 
 
-def _pump_until(host: Host, holds: Any, kind: str, missing: Sequence[str]) -> None:
+def _pump_until(host: Host, seat: Seat, holds: Callable[[], bool], kind: str, missing: Sequence[str]) -> None:
     heard = time.monotonic()
     while not holds():
-        if host.pump(_SLICE_S):
+        spoken = host.pump(_SLICE_S)
+        if seat.error is not None:
+            raise seat.error
+        if spoken:
             heard = time.monotonic()
         elif time.monotonic() - heard > _PATIENCE_S:
             raise StepTimeout(0, kind, missing, _PATIENCE_S)

@@ -172,6 +172,22 @@ def test_a_grid_that_forms_its_voltage_lives_on_as_an_island() -> None:
         assert grid.all_vm_pu == pytest.approx(before, abs=1e-9)
 
 
+def test_an_island_with_droop_shares_its_load_by_the_gains() -> None:
+    """The frequency falls by what the forming unit gives, over its gain of 2 MW/Hz; the other one has half of that."""
+    gains = {"dg_1": {"gain_mw_per_hz": 2.0}, "dg_2": {"gain_mw_per_hz": 1.0}}
+    droop = {"kind": "droop", "gains": gains, "response": 0.5}
+    second = {**GENERATOR, "bus": "671", "p_max_mw": 1.5, "s_rated_mva": 2.0}
+    devices = {"pcc_1": {**BREAKER, "min_open_h": 2.0}, "dg_1": DIESEL, "dg_2": second}
+    with playing(devices, islanding="grid_forming", forming_unit="dg_1", vertical=droop) as grid:
+        assert grid.step()["dg_2.p_mw"] == 0.0  # connected: there is nothing to respond to
+        islanded = [grid.step({"pcc_1.closed": 0.0}) for _ in range(14)]
+        formed_mw = [row["forming_cost"] / 200.0 for row in islanded]
+        assert islanded[0]["dg_2.p_mw"] == 0.0  # what a step ends with is what the next one measures
+        # half of the way in each step: 0.5 x 1/2 of what the forming unit gave in the step before
+        assert islanded[1]["dg_2.p_mw"] == pytest.approx(0.25 * formed_mw[0], rel=1e-9)
+        assert islanded[-1]["dg_2.p_mw"] == pytest.approx(0.5 * formed_mw[-1], rel=1e-6)
+
+
 def test_a_tie_replaces_import() -> None:
     with playing({"tie_1": TIE}) as grid:
         before = grid.step()

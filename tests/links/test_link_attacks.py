@@ -42,6 +42,15 @@ def test_false_data_by_hand(attack: dict[str, Any], heard: list[Floats]) -> None
     assert peers({"false_data": attack}) == heard
 
 
+def test_a_lie_that_feeds_on_itself_stays_finite() -> None:
+    one = ears({"false_data": {"scale": -1e6}})
+    value = 1.0
+    for k in range(1, 101):
+        (heard,) = one.carry("mg_2", k, (value,))
+        value = heard.values[0]
+    assert value == 1e9
+
+
 def test_replay_says_what_was_said_before() -> None:
     assert peers({"replay": 2}, 5) == [(1.0, 10.0), (2.0, 20.0), (1.0, 10.0), (2.0, 20.0), (3.0, 30.0)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from math import sqrt
 from typing import Any
 
@@ -225,6 +226,24 @@ def test_rules_do_not_touch_other_links() -> None:
     assert [tuple(heard) for heard in ears.carry("mg_3", 1, (1.0,))] == [((1.0,), 0)]
     assert list(ears.carry("mg_3", 2, None)) == []
     assert set(ears.counts()) == set()
+
+
+def test_a_further_rule_leaves_the_fates_of_the_others() -> None:
+    one, other = link({"loss": 0.5}), link({"loss": 0.5}, {"duplicate": 0.5})
+    assert [len(values) > 0 for values in talk(one, 200)] == [len(values) > 0 for values in talk(other, 200)]
+
+
+def test_links_can_be_pickled_with_what_is_on_its_way() -> None:
+    rule = LinkConfig.model_validate({"delay": {"kind": "exponential", "mean": 2}, "loss": 0.1})
+    ears = Links([rule], seed=1).into("mg_2")
+    assert ears is not None
+    for k in range(1, 6):
+        ears.carry("mg_1", k, (float(k),))
+    copy = pickle.loads(pickle.dumps(ears))
+    assert pickle.loads(pickle.dumps(Links([rule], seed=1))).rules == (rule,)
+    for k in range(6, 20):
+        assert copy.carry("mg_1", k, (float(k),)) == ears.carry("mg_1", k, (float(k),))
+    assert copy.counts() == ears.counts()
 
 
 def test_without_a_rule_nothing_is_built() -> None:

@@ -75,7 +75,7 @@ def small_file(tmp_path: Path) -> str:
 def fields(**changes: Any) -> list[Any]:
     """The entries of a good message, by position, some of them changed."""
     entries = {"version": VERSION, "kind": "peer", **say(0, "raw")._asdict()}
-    entries["body"] = [[1.0]]
+    entries["body"] = [[1.0], 0, 0]
     return list((entries | changes).values())
 
 

@@ -9,9 +9,11 @@ from zgrid.protocols import HORIZONTAL, VERTICAL, Local, Unit, star
 from zgrid.protocols.area import areas_of
 from zgrid.protocols.average_consensus import AverageConsensus
 from zgrid.protocols.consensus_admm import ConsensusAdmm
+from zgrid.protocols.double_auction import DoubleAuction
 from zgrid.protocols.exchange_admm import ExchangeAdmm
 from zgrid.protocols.incremental_cost_consensus import IncrementalCostConsensus
 from zgrid.protocols.none import NoHorizontal
+from zgrid.protocols.p2p_trading import P2PTrading
 from zgrid.protocols.price_signal import PriceNegotiation
 from zgrid.protocols.ratio_consensus import RatioConsensus
 from zgrid.protocols.secondary_control import SecondaryControl
@@ -39,6 +41,12 @@ AREAS: Mapping[str, Local] = {
 }
 
 
+SURPLUS = {
+    name: Local({"position_mw": position, "price": 90.0, "feed_in_price": 60.0})
+    for name, position in zip(line(4), (0.3, -0.2, 0.1, -0.4), strict=True)
+}
+
+
 class TestAverageConsensus(ProtocolContract):
     case = Case(AverageConsensus, {"rounds": 60}, ring(5), IMPORTS)
 
@@ -46,6 +54,10 @@ class TestAverageConsensus(ProtocolContract):
 class TestConsensusAdmm(ProtocolContract):
     areas = {name: area.model_dump() for name, area in BORDER.items()}  # noqa: RUF012 - never changed
     case = Case(ConsensusAdmm, {"rounds": 800, "areas": areas}, line(2), AREAS, 1e-3)
+
+
+class TestDoubleAuction(ProtocolContract):
+    case = Case(DoubleAuction, {"rounds": 60}, line(4), SURPLUS)
 
 
 class TestExchangeAdmm(ProtocolContract):
@@ -58,6 +70,10 @@ class TestIncrementalCostConsensus(ProtocolContract):
 
 class TestNoHorizontal(ProtocolContract):
     case = Case(NoHorizontal, {}, ring(3), DISPATCH)
+
+
+class TestP2PTrading(ProtocolContract):
+    case = Case(P2PTrading, {"rounds": 40}, ring(4), SURPLUS)
 
 
 class TestPriceSignal(ProtocolContract):

@@ -102,7 +102,7 @@ def test_what_is_not_known_leaves_the_setpoint() -> None:
     assert one.correct((0.2, 0.1), {"vm_pu": 0.0}) == (0.2, 0.1)
 
 
-def test_damping_goes_a_share_of_the_way() -> None:
+def test_damping_goes_a_share_of_the_way_in_each_step() -> None:
     one = droop(pv(), response=0.5)
     assert one.correct((0.3, 0.0), {"vm_pu": 0.98})[1] == pytest.approx(0.025)  # half of 2.5 x 0.02
     assert one.correct((0.3, 0.0), {"vm_pu": 0.98})[1] == pytest.approx(0.0375)

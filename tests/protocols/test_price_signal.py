@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from zgrid.devices import Control
 from zgrid.protocols import Controls, Heard, Local, Table, Unit, horizontal_class, star, vertical_class
 from zgrid.protocols.none import NoHorizontal
-from zgrid.protocols.price_signal import PriceNegotiation, PriceSignalConfig, slope_of, smoothed, step_findings
+from zgrid.protocols.price_signal import PriceNegotiation, PriceSignalConfig, slope_of, smoothed
 from zgrid.protocols.rounds import Carry
 from zgrid.protocols.run import Run
 
@@ -129,10 +129,12 @@ def test_a_later_step_begins_at_the_last_price() -> None:
 
 
 def test_a_step_above_the_bound_is_found_with_the_bound() -> None:
-    config = PriceSignalConfig(step=0.003)
-    assert "0.0029344" in step_findings(config, WOOD)[0]
-    assert step_findings(PriceSignalConfig(step=0.0029), WOOD) == []
-    assert step_findings(PriceSignalConfig(), WOOD) == []
+    def found(config: PriceSignalConfig) -> list[str]:
+        return PriceNegotiation.unit_misfits(config, {}, {unit.id: [unit] for unit in WOOD})
+
+    assert "0.0029344" in found(PriceSignalConfig(step=0.003))[0]
+    assert found(PriceSignalConfig(step=0.0029)) == []
+    assert found(PriceSignalConfig()) == []
     with pytest.raises(ValidationError, match="step"):
         PriceSignalConfig(step=0.0)
     with pytest.raises(ValidationError, match="stop: local"):

@@ -175,6 +175,7 @@ class TestHash:
             {"grids.mg_1.devices.extra_1": LOAD},
             {"grids.mg_1.on_failure": "fallback"},
             {"grids.mg_1.on_failure": {"hold_steps": 2}},
+            {"links": [{"loss": 0.1}]},
         ],
         ids=str,
     )

@@ -37,8 +37,6 @@ class DeviceAgent:
         self._state = self.device.initial()
         self._safe = spec.safe
         self._grid = spec.grid
-        self.ears = Ears.where_needed(spec.links, self.id, spec.dt_h)
-        """What it hears its grid with; None: links without faults."""
         self.fallen = False
         self._heard = -1
         self.latched = False

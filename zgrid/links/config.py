@@ -13,6 +13,9 @@ Number: TypeAlias = Annotated[float, Field(ge=-1e6, le=1e6)]
 Steps: TypeAlias = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 """First and last step of an episode, both within; the first after a reset is 1."""
 
+MOST = 1e9
+"""The largest lie: an attack that feeds on its own results shall not end a run by numbers that are not finite."""
+
 NEEDS = {
     "constant": ("value",),
     "uniform": ("low", "high"),
@@ -83,8 +86,9 @@ class FalseData(_Section):
     )
 
     def on(self, value: float, n: int) -> float:
-        """What is heard in place of a value."""
-        return value * self.scale + self.bias + self.ramp * n if self.replace is None else self.replace
+        """What is heard in place of a value, within +-``MOST``."""
+        told = value * self.scale + self.bias + self.ramp * n if self.replace is None else self.replace
+        return min(max(told, -MOST), MOST)
 
 
 class LinkConfig(_Section):

@@ -66,9 +66,11 @@ VERTICAL = {
 HORIZONTAL = {
     "average_consensus": "zgrid.protocols.average_consensus:AverageConsensus",
     "consensus_admm": "zgrid.protocols.consensus_admm:ConsensusAdmm",
+    "double_auction": "zgrid.protocols.double_auction:DoubleAuction",
     "exchange_admm": "zgrid.protocols.exchange_admm:ExchangeAdmm",
     "incremental_cost_consensus": "zgrid.protocols.incremental_cost_consensus:IncrementalCostConsensus",
     "none": "zgrid.protocols.none:NoHorizontal",
+    "p2p_trading": "zgrid.protocols.p2p_trading:P2PTrading",
     "ratio_consensus": "zgrid.protocols.ratio_consensus:RatioConsensus",
     "secondary_control": "zgrid.protocols.secondary_control:SecondaryControl",
 }

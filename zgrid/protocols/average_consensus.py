@@ -55,7 +55,7 @@ class AverageConsensus(Protocol):
         bound = step_bound(graph)
         if config.step is None or config.step < bound:
             return []
-        return [f"step {config.step:g}: below {bound:.5g} it converges, without delay"]
+        return [f"step {config.step:g} is not below {bound:.5g}, the bound of this graph without delay"]
 
     def start(self, step: int, local: Local) -> Outbox:
         self._x, self._spread = local.values[self.config.value], float("inf")
@@ -86,8 +86,8 @@ class AverageConsensus(Protocol):
 def step_bound(graph: Graph, delay: int = 0) -> float:
     """The ``step`` from which the mean is not reached when every message is ``delay`` rounds late.
 
-    2 sin(pi / (2 (2 d + 1))) over the largest eigenvalue of the Laplacian: where x(k+1) = x(k) - e l x(k - d) leaves the
-    unit circle. Never below 2 sin(...) over twice the largest degree.
+    It is 2 sin(pi / (2 (2 d + 1))) over the largest eigenvalue l of the Laplacian, where x(k+1) = x(k) - e l x(k - d)
+    leaves the unit circle; l is at most twice the largest degree.
     """
     largest = max((float(np.linalg.eigvalsh(_laplacian(graph, island))[-1]) for island in islands(graph)), default=0.0)
     return 2.0 * math.sin(math.pi / (2.0 * (2 * delay + 1))) / largest if largest > 0.0 else float("inf")

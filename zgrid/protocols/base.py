@@ -184,6 +184,13 @@ class Protocol(ABC):
         """What of a configuration does not fit a graph (participant -> neighbours); asked before anything starts."""
         return []
 
+    @classmethod
+    def unit_misfits(
+        cls, config: Any, graph: Mapping[str, Sequence[str]], units: Mapping[str, Sequence[Unit]]
+    ) -> list[str]:
+        """As :meth:`misfits`, where the units of each participant are known: bounds may depend on their costs."""
+        return []
+
     @abstractmethod
     def start(self, step: int, local: Local) -> Outbox:
         """A new step begins, with the participant's own problem; what to send in round 1."""

@@ -55,9 +55,9 @@ class ExchangeAdmm(Protocol):
     met all units end at a limit, ``mismatch_mw`` (demand less dispatch) says how much, and the price runs away.
 
     m is exact: a coordinator sums what its subordinates send; peers pass on what they have heard of the iteration until
-    each has heard of all, so a message grows to 4 (n + 1) numbers. Messages are said again until everybody is through, so loss, delay, duplication and
-    reordering change no iterate, only the rounds it takes. On a star and on a ring of four an iteration takes two
-    rounds, on a complete graph one.
+    each has heard of all, so a message grows to 4 (n + 1) numbers. Messages are said again until everybody is through:
+    loss, delay, duplication and reordering change no iterate, only the rounds it takes. On a star and on a ring of four
+    an iteration takes two rounds, on a complete graph one.
     """
 
     Config: ClassVar[type[ProtocolConfig]] = ExchangeAdmmConfig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -93,6 +93,18 @@ class PriceNegotiation(Protocol):
         self._demand = 0.0
         self._sent = self._asked = 0
         self._answers: dict[str, Answer] = {}
+
+    @classmethod
+    def unit_misfits(
+        cls, config: Any, graph: Mapping[str, Sequence[str]], units: Mapping[str, Sequence[Unit]]
+    ) -> list[str]:
+        slope = slope_of(smoothed(unit, config.linear_band) for own in units.values() for unit in own)
+        if config.step is None or slope * config.step < 2.0:
+            return []
+        return [
+            f"price_signal: with a step of {config.step:g} $/MWh per MW the price swings and does not settle; it must "
+            f"be below 2 / sum(1 / (2 a)) = {2.0 / slope:.5g}, and half of that is best"
+        ]
 
     def start(self, step: int, local: Local) -> Outbox:
         self._residual = float("inf")
@@ -188,14 +200,3 @@ def smoothed(unit: Unit, band: float) -> Unit:
 def slope_of(units: Iterable[Unit]) -> float:
     """How much the units' power rises with the price while no limit binds: sum of 1 / (2 a), MW per $/MWh."""
     return sum(1.0 / (2.0 * unit.cost_a) for unit in units if unit.cost_a > 0.0)
-
-
-def step_findings(config: PriceSignalConfig, units: Iterable[Unit]) -> list[str]:
-    """What is to be said of a chosen step where all units are known: that it is not below its bound."""
-    slope = slope_of(smoothed(unit, config.linear_band) for unit in units)
-    if config.step is None or slope * config.step < 2.0:
-        return []
-    return [
-        f"price_signal: with a step of {config.step:g} $/MWh per MW the price swings and does not settle; it must be "
-        f"below 2 / sum(1 / (2 a)) = {2.0 / slope:.5g}, and half of that is best"
-    ]

@@ -1,5 +1,4 @@
-"""Horizontal protocol ``ratio_consensus``: all units take the same share of their range, or all learn a mean, exactly
-even where messages are lost."""
+"""Horizontal protocol ``ratio_consensus``: equal shares of the units' ranges, or a mean, exact under loss too."""
 
 from __future__ import annotations
 

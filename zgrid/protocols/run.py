@@ -56,8 +56,9 @@ class Table:
         sent = {name: walk.start(step, locals[name]) for name, walk in walks.items()}
         history: list[Record] = []
         while any(sent.values()):
-            frames = {name: [sent[other][name] for other in walk.me.weights] for name, walk in walks.items()}
-            sent = {name: walk.take(frames[name]) if sent[name] else {} for name, walk in walks.items()}
+            going = {name: walk for name, walk in walks.items() if sent[name]}  # islands end when they will
+            frames = {name: [sent[other][name] for other in walk.me.weights] for name, walk in going.items()}
+            sent = {name: walk.take(frames[name]) if name in going else {} for name, walk in walks.items()}
             history.append(self._record(len(history) + 1))
         results = {name: walk.protocol.result() for name, walk in walks.items()}
         statuses = {name: walk.status for name, walk in walks.items()}

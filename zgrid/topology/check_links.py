@@ -40,7 +40,7 @@ def _channels(topology: Topology) -> Iterator[tuple[str, str, str]]:
     """(speaker, hearer, kind) of everything that a rule can be about."""
     for grid_id, grid in topology.grids.items():
         yield from ((ENV, grid_id, kind) for kind in ("action", "network"))
-        if topology.horizontal is not None:
+        if topology.horizontal is not None and topology.horizontal.kind != "none":
             yield from ((other, grid_id, "peer") for other in grid.neighbours)
         talks = _talks((grid.vertical or topology.vertical).kind)
         for name in grid.devices:

@@ -4,25 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from zgrid.devices import device_class
 from zgrid.errors import Finding
-from zgrid.protocols import Graph, horizontal_class, islands
+from zgrid.protocols import Graph, Unit, horizontal_class, islands, vertical_class
 from zgrid.topology.kinds import UNSETTLED
-from zgrid.topology.schema import Topology
+from zgrid.topology.schema import GridConfig, Topology
 
 
 def check_protocols(topology: Topology) -> Iterator[Finding]:
-    """That all grids reach each other, and what the horizontal protocol itself has to say of the graph."""
+    """That all grids reach each other, and what the protocols themselves have to say of graph and units."""
+    for name, grid in topology.grids.items():
+        yield from _check_vertical(topology, name, grid)
     horizontal = topology.horizontal
-    if horizontal is None or horizontal.kind == UNSETTLED:
+    if horizontal is None or horizontal.kind in (UNSETTLED, "none"):
         return
     kind = horizontal_class(horizontal.kind)
     graph = {name: grid.neighbours for name, grid in topology.grids.items()}
     if not all(other in graph for neighbours in graph.values() for other in neighbours):
         return  # told already
-    if kind.ROLES and len(graph) > 1:
-        yield from _check_connected(graph)
-    for text in kind.misfits(horizontal, graph):
+    yield from _check_connected(graph)
+    units = {name: list(_units(topology, name, grid).values()) for name, grid in topology.grids.items()}
+    for text in [*kind.misfits(horizontal, graph), *kind.unit_misfits(horizontal, graph, units)]:
         yield Finding("horizontal", text)
+
+
+def _check_vertical(topology: Topology, name: str, grid: GridConfig) -> Iterator[Finding]:
+    vertical = grid.vertical or topology.vertical
+    if vertical.kind == UNSETTLED:
+        return
+    kind = vertical_class(vertical.kind).NEGOTIATION
+    if kind is None:
+        return
+    units = {f"{name}.{device}": [unit] for device, unit in _units(topology, name, grid).items()}
+    graph: Graph = {name: tuple(units), **dict.fromkeys(units, (name,))}
+    path = "vertical" if grid.vertical is None else f"grids.{name}.vertical"
+    for text in [*kind.misfits(vertical, graph), *kind.unit_misfits(vertical, graph, units)]:
+        yield Finding(path, f"{name}: {text}")
+
+
+def _units(topology: Topology, name: str, grid: GridConfig) -> dict[str, Unit]:
+    """The units of a grid as an episode begins."""
+    found = {}
+    for device, config in grid.devices.items():
+        if config.kind != UNSETTLED:
+            one = device_class(config.kind).one(config, topology.dt_h)
+            offer = one.offer(one.initial())
+            if offer is not None:
+                found[device] = Unit(f"{name}.{device}", *offer)
+    return found
 
 
 def _check_connected(graph: Graph) -> Iterator[Finding]:
