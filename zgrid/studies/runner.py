@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from zgrid.errors import Finding, MissingExtraError, StudyError, TopologyError, UnknownNameError
 from zgrid.lifeline import ORPHANED
 from zgrid.studies.case import Case, ProtocolPart
-from zgrid.studies.compare import compare
 from zgrid.studies.config import Label, Run, Study
 from zgrid.studies.protocol_run import HISTORY as CURVE
 from zgrid.studies.protocol_run import play_protocol
@@ -154,6 +153,8 @@ def identity(study: Study) -> dict[str, Any]:
 
 
 def _write(study: Study, store: Store, runs: Sequence[Run]) -> Done:
+    from zgrid.studies.compare import compare  # brings scipy, which the processes that run do without
+
     rows, knobs = store.rows(), list(study.knobs)
     files = [store.write(ROWS, rows)]
     files.append(store.write(COMPARISON, compare(rows, knobs, study.reference)))
