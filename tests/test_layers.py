@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("zgrid.errors", "zgrid.kpis", "zgrid.machines"),
+    ("zgrid.errors", "zgrid.kpis", "zgrid.machines", "zgrid.study_labels"),
     (
         "zgrid.registry",
         "zgrid.failure",

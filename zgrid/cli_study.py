@@ -11,6 +11,7 @@ from typing import Any
 
 from zgrid.command import BAD_INPUT, FAILED, INTERRUPTED, OK, TERMINATED, Terminated, count, sigterm_raises, tell
 from zgrid.errors import MissingExtraError, StudyError, TopologyError
+from zgrid.study_labels import number_of
 
 _FIRST_METRICS = ("settled_round", "gap_per_h", "mean_error", "return", "violation_steps")
 """What is drawn where nothing is asked for: those that there are."""
@@ -191,6 +192,4 @@ def _about(folder: Path) -> tuple[str, dict[str, str]]:
 
 
 def _is_number(text: str) -> bool:
-    from zgrid.study_plots import number_of
-
     return number_of(text) is not None

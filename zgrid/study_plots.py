@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from zgrid.errors import MissingExtraError, StudyError
 from zgrid.scores import interval
+from zgrid.study_labels import key_text, knob_text, metric_text, number_of
 
 Row = Mapping[str, str]
 Array = NDArray[np.float64]
@@ -20,14 +21,6 @@ _COLOURS = ("#3b7ea1", "#b5523b", "#2f7d5b", "#c98a00", "#7b4ea3", "#4a4a4a", "#
 _STYLES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _MAX_LINES = 24
-_UNITS = {
-    "return": "$", "residual": "in the protocol's unit", "spread": "in the protocol's unit",
-    "mean_error": "in the protocol's unit", "price_spread": "$/MWh", "violation_pu": "pu, summed", "messages": "",
-}  # fmt: skip
-"""Units of metrics whose names do not end in one."""
-_ENDINGS = {
-    "_mw": "MW", "_mwh": "MWh", "_per_h": "$/h", "_pu": "pu", "_rounds": "rounds", "_cost": "$", "_mvar": "Mvar",
-}  # fmt: skip
 
 
 class Axes(NamedTuple):
@@ -45,11 +38,6 @@ class Axes(NamedTuple):
         """The knobs that make lines."""
         return [knob for knob in self.knobs if knob != self.x]
 
-    def knob_text(self, knob: str) -> str:
-        """A knob with its unit."""
-        unit = self.units.get(knob, "")
-        return f"{knob.replace('_', ' ')}, {unit}" if unit else knob.replace("_", " ")
-
 
 def draw_metric(rows: Sequence[Row], axes: Axes, path: Path) -> None:
     """A metric over a knob: means over seeds with their 95 % intervals as bands, as a PNG.
@@ -65,23 +53,25 @@ def draw_metric(rows: Sequence[Row], axes: Axes, path: Path) -> None:
         raise StudyError(f"{len(groups)} lines are too many to tell apart; choose --by, or rows of fewer values")
     figure, axis = _figure((8.0 if axes.others else 6.5, max(4.2, 0.9 + 0.24 * len(groups))))
     places = _places([row[axes.x] for row in rows])
-    drawn = hollow = False
+    numeric = all(number_of(label) is not None for label in places)
+    drawn: list[bool] = []
     looks = _looks(list(groups))
     for key, group in groups.items():
         points = _points(group, axes, places)
         if points:
-            hollow = _draw_line(axis, points, looks[key], _key_text(axes.others, key)) or hollow
-            drawn = True
+            look = looks[key] if numeric else {**looks[key], "linestyle": ""}
+            shift = 0.0 if numeric else 0.3 * ((len(drawn) + 0.5) / len(groups) - 0.5)
+            drawn.append(_draw_line(axis, points, {**look, "label": key_text(axes.others, key)}, shift))
     if not drawn:
         raise StudyError(f"no run has a value of {axes.metric}")
     _label_x(axis, places, axes)
-    axis.set_ylabel(_metric_text(axes.metric))
+    axis.set_ylabel(metric_text(axes.metric))
     _scale_y(axis, axes.log)
-    if hollow:
+    if any(drawn):
         axis.plot([], [], "o", color="#4a4a4a", markerfacecolor="white", label="hollow: not all seeds have one")
-    note = "mean over seeds; bands: 95 % interval"
+    note = f"mean over seeds; {'bands' if numeric else 'bars'}: 95 % interval"
     _finish(axis, f"{axes.title}\n{note}" if axes.title else note)
-    if axes.others or hollow:
+    if axes.others or any(drawn):
         _legend(axis)
     figure.savefig(path, dpi=110)
 
@@ -108,11 +98,11 @@ def draw_map(rows: Sequence[Row], axes: Axes, y: str, path: Path) -> None:
         picture = axis.imshow(table, cmap="viridis", vmin=known.min(), vmax=known.max(), aspect="auto", origin="lower")
         axis.set_xticks(range(len(columns)), columns)
         axis.set_yticks(range(len(lines)), lines)
-        axis.set_xlabel(axes.knob_text(axes.x))
-        axis.set_title(_key_text(others, key), fontsize="medium")
+        axis.set_xlabel(knob_text(axes.x, axes.units.get(axes.x, "")))
+        axis.set_title(key_text(others, key), fontsize="medium")
         _write_numbers(axis, table, (known.min(), known.max()))
-    np.atleast_1d(panels)[0].set_ylabel(axes.knob_text(y))
-    figure.colorbar(picture, ax=panels, label=_metric_text(axes.metric))
+    np.atleast_1d(panels)[0].set_ylabel(knob_text(y, axes.units.get(y, "")))
+    figure.colorbar(picture, ax=panels, label=metric_text(axes.metric))
     figure.suptitle(f"{axes.title}: mean over seeds; -: no value" if axes.title else "mean over seeds; -: no value")
     figure.savefig(path, dpi=110)
 
@@ -131,17 +121,24 @@ def draw_curves(rows: Sequence[Row], axes: Axes, path: Path) -> None:
     keys = list(dict.fromkeys(key for groups in panels.values() for key in groups))
     if not keys or len(keys) > _MAX_LINES or len(panels) > len(_COLOURS):
         raise StudyError(f"{len(panels)} times {len(keys)} curves; expected 1 to {_MAX_LINES}; choose with --where")
-    figure, axises = _figure((2.6 + 3.6 * len(panels), max(4.0, 0.9 + 0.24 * len(keys))), len(panels))
-    looks = _looks(keys)
-    for axis, (word, groups) in zip(np.atleast_1d(axises), panels.items(), strict=True):
+    columns = min(len(panels), 3)
+    lines = -(-len(panels) // columns)
+    size = (2.6 + 3.4 * columns, max(3.7 if lines == 1 else 3.0 * lines, 0.9 + 0.24 * len(keys)))
+    figure, axises = _figure(size, columns, lines)
+    flat, looks = list(np.ravel(axises)), _looks(keys)
+    for axis, (word, groups) in zip(flat, panels.items(), strict=False):
         for key, group in groups.items():
-            _draw_curve(axis, group, axes.metric, {**looks[key], "marker": ""}, _key_text(knobs, key))
+            _draw_curve(axis, group, axes.metric, {**looks[key], "marker": ""}, key_text(knobs, key))
         axis.set_yscale("log")
         axis.set_xlabel("round")
-        _finish(axis, _key_text(words, word))
-    np.atleast_1d(axises)[0].set_ylabel(_metric_text(axes.metric))
+        axis.locator_params(axis="x", integer=True)
+        _finish(axis, key_text(words, word))
+    for axis in flat[len(panels) :]:
+        axis.remove()
+    for axis in flat[::columns]:
+        axis.set_ylabel(metric_text(axes.metric))
     if knobs:
-        _legend(np.atleast_1d(axises)[-1])
+        _legend(flat[columns - 1])
     figure.suptitle(axes.title)
     figure.savefig(path, dpi=110)
 
@@ -153,13 +150,13 @@ def _draw_curve(axis: Any, rows: Sequence[Row], metric: str, look: Mapping[str, 
     axis.plot(shown[:, 0], shown[:, 1], label=label, linewidth=1.2, **look)
 
 
-def _figure(size: tuple[float, float], columns: int = 1) -> tuple[Any, Any]:
+def _figure(size: tuple[float, float], columns: int = 1, lines: int = 1) -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("pictures need matplotlib: pip install 'zgrid[plot]'") from error
     figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(1, columns, sharey=True) if columns > 1 else figure.subplots()
+    return figure, figure.subplots(lines, columns, sharey=columns > 1)
 
 
 def _groups(rows: Sequence[Row], knobs: Sequence[str]) -> dict[tuple[str, ...], list[Row]]:
@@ -176,15 +173,6 @@ def _places(labels: Sequence[str]) -> dict[str, float]:
     return {label: float(k) if None in numbers else numbers[k] or 0.0 for k, label in enumerate(kinds)}
 
 
-def number_of(text: str) -> float | None:
-    """The number that a cell holds; None where it holds none."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
 def _points(
     group: Sequence[Row], axes: Axes, places: Mapping[str, float]
 ) -> list[tuple[float, float, float, float, bool]]:
@@ -197,18 +185,24 @@ def _points(
     return sorted(points)
 
 
-def _draw_line(axis: Any, points: Sequence[tuple[float, ...]], look: Mapping[str, Any], label: str) -> bool:
-    """A line with its band; whether a marker is hollow."""
+def _draw_line(axis: Any, points: Sequence[tuple[float, ...]], look: Mapping[str, Any], shift: float) -> bool:
+    """A line with its band, or without a line style points with bars; whether a marker is hollow."""
     x, mean, low, high, whole = (np.array(column) for column in zip(*points, strict=True))
-    axis.fill_between(x, low, high, color=look["color"], alpha=0.14, linewidth=0)
-    axis.plot(x, mean, label=label, linewidth=1.7, markersize=5.5, **look)
+    x = x + shift
+    if look["linestyle"]:
+        axis.fill_between(x, low, high, color=look["color"], alpha=0.14, linewidth=0)
+    else:
+        axis.vlines(x, low, high, color=look["color"], linewidth=1.4)
+    axis.plot(x, mean, linewidth=1.7, markersize=5.5, **look)
     some = ~whole.astype(bool)
-    axis.plot(x[some], mean[some], **{**look, "linestyle": ""}, markerfacecolor="white", markersize=5.5)
+    axis.plot(x[some], mean[some], **{**look, "linestyle": "", "label": ""}, markerfacecolor="white", markersize=5.5)
     return bool(some.any())
 
 
 def _label_x(axis: Any, places: Mapping[str, float], axes: Axes) -> None:
     numeric = all(number_of(label) is not None for label in places)
+    if not numeric:
+        axis.set_xlim(-0.5, len(places) - 0.5)
     if not numeric or len(places) <= 8:
         axis.set_xticks(list(places.values()), list(places))
     spread = [value for value in places.values() if value > 0.0]
@@ -216,7 +210,7 @@ def _label_x(axis: Any, places: Mapping[str, float], axes: Axes) -> None:
         axis.set_xscale("log")
         axis.set_xticks(list(places.values()), list(places))
         axis.minorticks_off()
-    axis.set_xlabel(axes.knob_text(axes.x))
+    axis.set_xlabel(knob_text(axes.x, axes.units.get(axes.x, "")))
 
 
 def _scale_y(axis: Any, log: bool) -> None:
@@ -261,24 +255,6 @@ def _looks(keys: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], dict[str, A
         key: {"color": _COLOURS[colour], "linestyle": _STYLES[style], "marker": _MARKERS[colour]}
         for key, (colour, style) in zip(keys, places, strict=True)
     }
-
-
-def _key_text(knobs: Sequence[str], key: Sequence[str]) -> str:
-    return ", ".join(
-        value if number_of(value) is None and value not in ("True", "False") else f"{knob.replace('_', ' ')} {value}"
-        for knob, value in zip(knobs, key, strict=True)
-    )
-
-
-def _metric_text(metric: str) -> str:
-    """A metric as the text of an axis, with its unit."""
-    name = metric
-    unit = _UNITS.get(metric.partition(".")[0], "")
-    for ending, text in _ENDINGS.items():
-        if not unit and metric.endswith(ending):
-            name, unit = metric.removesuffix(ending), text
-    name = name.replace("_", " ").replace(".", ", ")
-    return f"{name}, {unit}" if unit else name
 
 
 def _finish(axis: Any, title: str) -> None:

@@ -140,7 +140,7 @@ def optimum(units: Sequence[Unit], demand_mw: float) -> tuple[float, dict[str, f
     best = {unit.id: unit.at_price(price) for unit in units}
     surplus = math.fsum(best.values()) - demand_mw
     for unit in units:
-        if surplus > 0.0 and unit.cost_a == 0.0 and unit.cost_b == price:
+        if surplus > 0.0 and unit.cost_a == 0.0 and math.isclose(unit.cost_b, price, rel_tol=1e-12):
             taken = min(surplus, best[unit.id] - unit.p_min_mw)
             best[unit.id] -= taken
             surplus -= taken

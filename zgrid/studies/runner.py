@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from zgrid.errors import Finding, MissingExtraError, StudyError, TopologyError, UnknownNameError
 from zgrid.lifeline import ORPHANED
 from zgrid.studies.case import Case, ProtocolPart
-from zgrid.studies.compare import compare
 from zgrid.studies.config import Label, Run, Study
 from zgrid.studies.protocol_run import HISTORY as CURVE
 from zgrid.studies.protocol_run import play_protocol
@@ -63,7 +62,9 @@ def load_study(file: str | Path) -> Study:
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
-        raise TopologyError(str(file), findings_of(error)) from error
+        pairs = zip(findings_of(error), error.errors(), strict=True)
+        findings = [finding if one["loc"] else finding._replace(path="study") for finding, one in pairs]
+        raise TopologyError(str(file), findings) from error
     findings = check(study)
     if findings:
         raise TopologyError(str(file), findings)
@@ -152,6 +153,8 @@ def identity(study: Study) -> dict[str, Any]:
 
 
 def _write(study: Study, store: Store, runs: Sequence[Run]) -> Done:
+    from zgrid.studies.compare import compare  # brings scipy, which the processes that run do without
+
     rows, knobs = store.rows(), list(study.knobs)
     files = [store.write(ROWS, rows)]
     files.append(store.write(COMPARISON, compare(rows, knobs, study.reference)))
