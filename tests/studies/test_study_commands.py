@@ -26,7 +26,7 @@ STUDY: dict[str, Any] = {
     "protocol": {"kind": "ratio_consensus", "graph": {"kind": "ring", "size": 4}, "config": {"rounds": 12}},
     "set": {"links": [{"kind": "peer", "delay": {"kind": "constant", "value": 0}}]},
     "knobs": {
-        "what": {"key": "config.value", "values": ["share", "price"]},
+        "what": {"key": "config.value", "values": ["share", "p_pcc_mw"]},
         "delay": {"key": "links.0.delay.value", "values": [0, 1], "unit": "rounds"},
         "loss": {"key": "links.0.loss", "values": [0, 0.2]},
     },

@@ -31,6 +31,19 @@ def test_a_dotted_key_is_set_and_its_neighbours_stay() -> None:
     assert topology.grids["mg_2"].devices["dg_1"].p_max_mw == 0.6
 
 
+def test_an_entry_of_a_list_is_entered_by_its_place() -> None:
+    given = {"links": [{"loss": 0.1}, {"delay": {"kind": "constant", "value": 1}}], "links.1.delay.value": 2.0}
+    first, second = loaded({**given, "links.*.duplicate": 0.5, "links.0.loss": 0.3}).links
+    assert (first.loss, first.duplicate, second.duplicate) == (0.3, 0.5, 0.5)
+    assert second.delay is not None
+    assert second.delay.value == 2.0
+
+
+@pytest.mark.parametrize("key", ["links.2.loss", "links.first.loss", "links.0"])
+def test_an_entry_that_is_not_there_is_told(key: str) -> None:
+    assert paths({"links": [{"loss": 0.1}, {"loss": 0.2}], key: 0.0}) == [key]
+
+
 def test_a_wildcard_stands_for_every_key() -> None:
     topology = loaded({"grids.*.devices.*.run": "inline", "grids.*.run": "inline"})
     assert set(topology.runs().values()) == {"inline"}

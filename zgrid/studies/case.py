@@ -29,8 +29,15 @@ Range: TypeAlias = Annotated[
 ]
 """From where to where a number is drawn, evenly; a single number is itself."""
 
-VALUES: dict[str, tuple[float, float]] = {"p_pcc_mw": (-1.0, 1.0), "vm_mean_pu": (0.95, 1.05), "price": (20.0, 80.0)}
-"""What participants measure where a study does not say: import in MW, voltage in pu, price in $/MWh."""
+VALUES: dict[str, tuple[float, float]] = {
+    "p_pcc_mw": (-1.0, 1.0),
+    "vm_mean_pu": (0.95, 1.05),
+    "price": (60.0, 60.0),
+    "feed_in_price": (20.0, 20.0),
+    "position_mw": (-1.0, 1.0),
+    "deviation_hz": (-0.1, 0.1),
+}
+"""What participants measure or are told where a study does not say; prices in $/MWh are those of one supplier."""
 
 
 class _Section(BaseModel):
