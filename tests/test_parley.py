@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from zgrid.errors import NodeDiedError
 from zgrid.links import Delay, LinkConfig, Links
-from zgrid.parley import Job, Outcome, meet
-from zgrid.protocols import Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig, Table, Trade, Unit
+from zgrid.messages import Envelope, Peer
+from zgrid.parley import Job, Outcome, Seat, _take_arrived, meet
+from zgrid.protocols import Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig, Table, Trade, Unit, peers
 from zgrid.protocols.ratio_consensus import RatioConsensus
 from zgrid.testing import line, ring
 
@@ -53,6 +55,24 @@ def test_by_the_clock_a_cap_that_is_too_low_is_a_timeout() -> None:
         assert unit.p_min_mw <= result.dispatch_mw[unit.id] <= unit.p_max_mw
 
 
+def test_by_the_clock_who_has_converged_goes_on_listening() -> None:
+    run = meet(RatioConsensus, {"rounds": 60, "stop": "local"}, line(3), PROBLEMS, period_s=0.01)
+    powers = [p for result in run.results.values() for p in result.dispatch_mw.values()]
+    assert sum(powers) == pytest.approx(850.0, abs=0.01)
+    with pytest.raises(ValueError, match="nobody waits"):
+        meet(RatioConsensus, {"stop": "flooded"}, line(3), PROBLEMS, period_s=0.01)
+
+
+def test_by_the_clock_a_step_hears_nothing_of_another() -> None:
+    job = Job("zgrid.protocols.ratio_consensus:RatioConsensus", {"kind": "x"}, peers(line(2))["mg_1"], [], 0, "r", 0.1)
+    seat = Seat(job)
+    for step, round in ((1, 9), (2, 1), (2, 2), (3, 1)):
+        seat.receive(Envelope("mg_2", "r", 0, 0, step, round, 0, Peer((float(10 * step + round),))))
+    assert _take_arrived(seat, 2, 2) == {"mg_2": [((21.0,), 1), ((22.0,), 0)]}
+    assert _take_arrived(seat, 2, 3) == {"mg_2": []}
+    assert _take_arrived(seat, 3, 1) == {"mg_2": [((31.0,), 0)]}
+
+
 def test_several_steps_are_played_one_after_the_other() -> None:
     other = {name: local._replace(demand_mw=200.0) for name, local in PROBLEMS.items()}
     table = Table(RatioConsensus, {"rounds": 30}, ring(3))
@@ -76,7 +96,8 @@ def test_under_faults_of_links_processes_come_to_what_a_table_comes_to() -> None
         meet(RatioConsensus, {}, line(3), PROBLEMS, links=rules, period_s=0.1)
 
 
-def test_one_that_raises_is_named_with_its_reason() -> None:
+def test_one_that_raises_is_named_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     with pytest.raises(NodeDiedError, match="out of patience") as caught:
         meet(Failing, {"rounds": 5}, ring(3), PROBLEMS)
     assert caught.value.node == "mg_1"

@@ -52,7 +52,8 @@ class Chronicle:
             for line in lines(topology)
             if (heard := tuple(agent for agent in line.hearers if agent in self._history))
         }
-        devices = {device.id for device in topology.device_specs if not device.remembers}
+        devices = {device.id for device in topology.device_specs}
+        self._remembering = {device.id for device in topology.device_specs if device.remembers}
         self._states = {channel("state", agent): agent for agent in self._history if agent in devices}
 
     def attach(self, host: Host) -> None:
@@ -78,7 +79,8 @@ class Chronicle:
         sender, _, incarnation, _, step, round, _, body = envelope
         if isinstance(body, DeviceState) and self._states.get(name) == sender:
             self._last[sender] = (step, body.state)
-            self._history[sender].clear()
+            if sender not in self._remembering:
+                self._history[sender].clear()
         speaker, agents = self._of.get(name, (sender, ()))
         if sender != speaker:
             return
@@ -92,12 +94,16 @@ class Chronicle:
 
 def recall(agent: Agent, memory: Memory, step: int) -> list[Post]:
     """Let a new agent know what its predecessor did; what it says of ``step``, which is still open."""
-    if isinstance(agent, DeviceAgent) and memory.at and not agent.remembers:
-        agent.restore(memory.at, memory.state)
+    device = agent if isinstance(agent, DeviceAgent) and memory.at else None
     posts: list[Post] = []
     for _, _, sender, incarnation, at, round, body in memory.history:
+        if device is not None and at > memory.at:
+            device.restore(memory.at, memory.state)  # its own word counts, as where a watchdog had tripped
+            device = None
         _fall_back(agent, memory.is_fallen(at))
         posts += agent.receive(Envelope(sender, "", incarnation, 0, at, round, 0, body))
+    if device is not None:
+        device.restore(memory.at, memory.state)
     _fall_back(agent, memory.is_fallen(step))
     return [post for post in posts if post.step == step]
 

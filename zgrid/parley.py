@@ -118,8 +118,8 @@ class Seat:
         self.started = self.over = False
         self.error: Exception | None = None
         """What the protocol raised."""
-        self.arrived: dict[str, list[tuple[int, Peer]]] = {other: [] for other in job.me.weights}
-        """In real time: what came since it was last looked at, each with its round."""
+        self.arrived: dict[str, list[tuple[int, int, Peer]]] = {other: [] for other in job.me.weights}
+        """In real time: what came since it was last looked at, each with its step and round."""
         self._job = job
         self._talk = Talk(self.id, job.me.weights)
         self._step = 0
@@ -139,7 +139,7 @@ class Seat:
             return [] if self._job.period_s else self._next_step()
         assert isinstance(envelope.body, Peer)
         if self._job.period_s:
-            self.arrived[envelope.sender].append((envelope.round, envelope.body))
+            self.arrived[envelope.sender].append((envelope.step, envelope.round, envelope.body))
             return []
         verdict = self._talk.hear(envelope)
         if verdict is not TAKEN:
@@ -159,7 +159,7 @@ class Seat:
         return self._talk.begin(self.walk, frames) + self._go_on()
 
     def _go_on(self) -> list[Post]:
-        heard = self._talk.ready
+        heard = self._talk.collect()
         if heard is None:
             return []
         frames = self.walk.take(heard)
@@ -206,30 +206,30 @@ def _in_real_time(host: Host, seat: Seat, job: Job) -> Outcome:
     """Rounds by the clock: say, wait for the period, take what has come. Status ``timeout``: not converged by then."""
     protocol, rounds, messages = seat.walk.protocol, 0, 0
     cap = int(getattr(protocol.config, "rounds", 1))
-    early = getattr(protocol.config, "stop", "fixed") != "fixed"
+    quiet = getattr(protocol.config, "stop", "fixed") == "local"
     for step, local in enumerate(job.locals, 1):
         rounds = messages = 0
         outbox = protocol.start(step, local)
         deadline = time.monotonic()
-        while rounds < cap and not (early and rounds and protocol.done()):
+        while rounds < cap:
             rounds += 1
-            for to, values in outbox.items():
+            for to, values in () if quiet and rounds > 1 and protocol.done() else outbox.items():
                 host.send(seat.id, channel("peer", to, seat.id), step, rounds, Peer(tuple(values)))
                 messages += 1
             deadline += job.period_s
             while (left := deadline - time.monotonic()) > 0.0:
                 host.pump(left)
-            outbox = protocol.on_round(rounds, _take_arrived(seat, rounds))
+            outbox = protocol.on_round(rounds, _take_arrived(seat, step, rounds))
     return Outcome(protocol.result(), "converged" if protocol.done() else "timeout", rounds, messages)
 
 
-def _take_arrived(seat: Seat, round: int) -> dict[str, list[Heard]]:
-    inbox = {
-        sender: [Heard(frame.values, max(0, round - said)) for said, frame in frames if frame.values is not None]
-        for sender, frames in seat.arrived.items()
-    }
-    for frames in seat.arrived.values():
-        frames.clear()
+def _take_arrived(seat: Seat, step: int, round: int) -> dict[str, list[Heard]]:
+    """What came of this step; what is of a later one waits, what is of an older one has come too late."""
+    inbox: dict[str, list[Heard]] = {}
+    for sender, frames in seat.arrived.items():
+        now = [(said, frame) for at, said, frame in frames if at == step]
+        inbox[sender] = [Heard(frame.values, max(0, round - said)) for said, frame in now if frame.values is not None]
+        seat.arrived[sender] = [one for one in frames if one[0] > step]
     return inbox
 
 
@@ -253,13 +253,15 @@ def meet(
     wrong, as in a topology; in lockstep only, because the clock has its own. No history is kept.
 
     Raises:
-        ValueError: links and a period.
+        ValueError: links, or a stop that all agree on, and a period.
         StartTimeout: a participant did not come up. NodeDiedError: one ended without a result.
     """
-    if links and period_s:
-        raise ValueError("links are for lockstep; with period_s messages take the time that they take")
     if not isinstance(config, ProtocolConfig):
         config = protocol.Config.model_validate({"kind": protocol.__name__, **config})
+    if links and period_s:
+        raise ValueError("links are for lockstep; with period_s messages take the time that they take")
+    if period_s and getattr(config, "stop", "fixed") not in ("fixed", "local"):
+        raise ValueError("stop: with period_s nobody waits for others to agree; expected fixed or local")
     rules = [rule.model_dump(mode="json") for rule in links]
     members = {name: one for name, one in participants.items() if isinstance(one, Participant)}
     members |= peers({name: tuple(one) for name, one in participants.items() if not isinstance(one, Participant)})

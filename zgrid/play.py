@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zgrid.environment import NetworkedGridEnv
 
 EPISODES = 7
-_PER_STEP = ("action", "peer", "setpoint")
+_PER_STEP = ("action", "brief", "peer", "setpoint")
 _PER_TICK = ("state", "network", "report")
 
 

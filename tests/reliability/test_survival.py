@@ -101,6 +101,21 @@ def test_a_successor_remembers_what_was_talked_about(node: str, vertical: str) -
         assert got + play(env, STEPS - AT, []) == expected
 
 
+@pytest.mark.parametrize("vertical", ["setpoint", "price_signal"])
+def test_a_fallen_grid_has_its_devices_hold_and_go_safe_whatever_they_talk_about(vertical: str) -> None:
+    content = declared("mg_1", {"kind": "fallback", "hold_steps": 1}) | {"policy": "random", "vertical": vertical}
+    devices = content["grids"]["mg_1"]["devices"]
+    devices["dg_1"] |= {"safe": {"p_mw": 0.2}}
+    devices["dg_2"] = {**devices["dg_1"], "cost_b": 80.0, "safe": {"p_mw": 0.1}}
+    with closing(zgrid.parallel_env(content)) as env:
+        env.reset(seed=0)
+        play(env, AT, [])
+        os.kill(pid_of(env, "mg_1"), signal.SIGKILL)
+        play(env, 3, [])
+        row = env.snapshot()
+    assert (row["mg_1.dg_1.p_mw"], row["mg_1.dg_2.p_mw"]) == (0.2, 0.1)
+
+
 @slow
 def test_a_restart_in_the_next_episode_knows_nothing_of_the_last() -> None:
     content = declared(DG, "restart")

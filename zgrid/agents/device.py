@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from zgrid.agents.spec import DeviceSpec
 from zgrid.agents.talk import Talk
-from zgrid.gather import STALE, TAKEN
+from zgrid.gather import DUPLICATE, STALE, TAKEN
 from zgrid.links import Ears
 from zgrid.messages import Brief, DeviceState, Envelope, Floats, Peer, Reset, Setpoint, channel, floats
 from zgrid.post import Post
@@ -33,7 +33,7 @@ class DeviceAgent:
         self._count = 0
         self._begin_episode(0)
         self._channel = channel("state", self.id)
-        self._step = -1
+        self._step = self._briefed = -1
         self._state = self.device.initial()
         self._safe = spec.safe
         self._grid = spec.grid
@@ -80,16 +80,18 @@ class DeviceAgent:
         """Before the setpoints, the grid talks with its devices: this one's frame of round 1."""
         assert self._walk is not None
         self._begin_step()
-        offer = self.device.offer(self._state)
+        offer = None if self.latched or self.fallen else self.device.offer(self._state)
         units = () if offer is None else (Unit(self.id, *offer),)
         self._count += 1
-        self._agreed = True
+        self._agreed = False
         return self._walk.start(self._count, Local({}, units, 0.0, self.device.dt_h))
 
     def converse(self, frames: Sequence[Peer]) -> Mapping[str, Peer]:
         """Take the grid's frame of a round: the one of the next (nothing: it is over)."""
         assert self._walk is not None
-        return self._walk.take(frames)
+        following = self._walk.take(frames)
+        self._agreed = not following
+        return following
 
     def receive(self, envelope: Envelope) -> list[Post]:
         """Reset or Setpoint in, DeviceState out: once, on a channel that grid and env both hear. Before a setpoint
@@ -117,6 +119,10 @@ class DeviceAgent:
         return [Post(self._channel, self._step, 0, state)]
 
     def _on_brief(self, step: int, walk: Rounds, brief: Brief) -> list[Post]:
+        if step <= self._briefed:  # said again, by a successor of the grid or for one of the proxy
+            self.refused[f"{DUPLICATE} {self.spec.grid}"] += 1
+            return []
+        self._briefed = step
         self._talk.open(step)
         return self._talk.begin(walk, self.brief(brief)) + self._converse_when_complete()
 
@@ -128,7 +134,7 @@ class DeviceAgent:
         return self._converse_when_complete()
 
     def _converse_when_complete(self) -> list[Post]:
-        heard = self._talk.ready
+        heard = self._talk.collect()
         if heard is None:
             return []
         frames = self.converse(heard)

@@ -115,7 +115,7 @@ class GridAgent:
 
     def negotiate(self) -> Mapping[str, Peer]:
         """Begin to talk with the devices, after the neighbours: a frame for each in round 1 (nothing: decide now)."""
-        if self._negotiation is None:
+        if self._negotiation is None or self.fallen:
             return {}
         local = self._coordination.local(self._wish())
         demand_mw = self._coordination.dispatched_mw(self._coordinated())
@@ -249,7 +249,7 @@ class GridAgent:
 
     def _exchange_when_complete(self) -> list[Post]:
         """Go on with the neighbours while their rounds are complete; after the last one, with the devices."""
-        heard = self._peers.ready
+        heard = self._peers.collect()
         if heard is None:
             return []
         frames = self.exchange(heard)
@@ -258,15 +258,15 @@ class GridAgent:
 
     def _brief_devices(self) -> list[Post]:
         """Open the negotiation with the devices, or decide where there is none."""
-        if self._negotiation is None:
-            return self._say_setpoints()
         frames = self.negotiate()
+        if self._negotiation is None or not frames:
+            return self._say_setpoints()
         briefs = zip(self._brief_channels, self.briefs(), strict=True)
         posts = [Post(address, self._step, 0, brief) for address, brief in briefs]
         return posts + self._subordinates.begin(self._negotiation, frames) + self._negotiate_when_complete()
 
     def _negotiate_when_complete(self) -> list[Post]:
-        heard = self._subordinates.ready
+        heard = self._subordinates.collect()
         if heard is None:
             return []
         frames = self.converse(heard)

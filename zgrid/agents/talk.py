@@ -17,12 +17,14 @@ class Talk:
         self._me = me
         self._frames: Gather[Peer] = Gather(others)
         self._walk: Rounds | None = None
+        self._waits = False
+        """Whether it waits for a round; one that is complete is handed over once, also if its taker raises."""
         self._step = 0
         self.hears = {channel("peer", me, other): frozenset((other,)) for other in self._frames.expected}
 
     def open(self, step: int) -> None:
         """A new step: what belongs to an older one is refused from now on."""
-        self._walk, self._step = None, step
+        self._walk, self._step, self._waits = None, step, False
         self._frames.open(step, 0)
 
     def begin(self, walk: Rounds, frames: Mapping[str, Peer]) -> list[Post]:
@@ -40,11 +42,12 @@ class Talk:
         """Whom it talks with."""
         return self._frames.expected
 
-    @property
-    def ready(self) -> list[Peer] | None:
-        """The frames of the open round, in the order of the topology, once all are there."""
-        walk = self._walk
-        return self._frames.values() if walk is not None and walk.round and self._frames.complete else None
+    def collect(self) -> list[Peer] | None:
+        """The frames of the open round, in the order of the topology, once all are there; each round once."""
+        if not self._waits or not self._frames.complete:
+            return None
+        self._waits = False
+        return self._frames.values()
 
     def go_on(self, frames: Mapping[str, Peer]) -> list[Post]:
         """Say those of the next round; none: the conversation is over."""
@@ -56,5 +59,6 @@ class Talk:
     def _say(self, frames: Mapping[str, Peer]) -> list[Post]:
         assert self._walk is not None
         round = self._walk.round
+        self._waits = True
         self._frames.open(self._step, round)
         return [Post(channel("peer", to, self._me), self._step, round, frame) for to, frame in frames.items()]
