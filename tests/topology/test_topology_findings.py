@@ -119,7 +119,7 @@ def test_an_unknown_kind_is_told_with_the_nearest_known_one(key: str, value: Any
         (DG_1, 5, f"{DG_1}.kind", "missing"),
         (f"{DG_1}.kind", 5, f"{DG_1}.kind", "one of capacitor"),
         ("policy", 5, "policy.kind", "missing; one of idle, onnx, random, rule_based"),
-        ("vertical", ["setpoint"], "vertical.kind", "missing; one of setpoint"),
+        ("vertical", ["setpoint"], "vertical.kind", "missing; one of droop, none, price_signal, setpoint"),
         (f"{DG_1}.kind", "no_such_package:Thing", f"{DG_1}.kind", "no module 'no_such_package'"),
         (f"{DG_1}.kind", "math:NoSuchName", f"{DG_1}.kind", "module 'math' has no 'NoSuchName'"),
         (f"{DG_1}.kind", "math:sqrt", f"{DG_1}.kind", "expected a subclass of zgrid.devices.base.Device"),
