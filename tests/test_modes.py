@@ -108,6 +108,7 @@ def test_shipped_topologies_give_the_same_bytes_in_all_modes(file: str, policy: 
         ("3mg_reference", "actions", 96),
         ("3mg_consensus", "policy", 16),
         ("3mg_price", "actions", 16),
+        ("3mg_p2p", "policy", 16),
     ],
 )
 def test_a_shipped_topology_gives_the_same_bytes_in_all_modes(file: str, actions: str, steps: int) -> None:
