@@ -192,7 +192,7 @@ def test_a_deadlock_in_memory_is_an_error_at_once(monkeypatch: pytest.MonkeyPatc
 def test_an_external_agent_that_is_missing_is_named_with_what_to_type() -> None:
     content = small_topology()
     content["grids"]["mg_1"]["devices"]["pv_1"]["run"] = "external"
-    content["broker"] = {"ready_timeout_s": 2.0}
+    content["broker"] = {"ready_timeout_s": 5.0}
     with closing(zgrid.parallel_env(content)) as env:
         with pytest.raises(StartTimeout) as caught:
             env.reset(seed=0)
