@@ -21,11 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bare import die_with_parent, end
+from nodes.common import finish_before_others
 from zgrid.encoding import encode
 from zgrid.host import Host
 from zgrid.messages import Envelope, Peer, Reset, channel
 from zgrid.messaging import Address, ZmqBroker
-from zgrid.parley import CONVENER, Job, Seat
+from zgrid.participant import CONVENER, Job, Seat
 from zgrid.protocols import Local, Participant, peers
 from zgrid.session import Session
 from zgrid.topology import load
@@ -41,6 +42,7 @@ spawning = multiprocessing.get_context("spawn")
 def with_zgrid(me: Participant, address: str, run: str, rounds: int, pipe: Connection) -> None:
     """One grid in this process: its rounds, again for each request, and the seconds they took."""
     die_with_parent()
+    finish_before_others()  # as the nodes do
     job = Job(PROTOCOL, {"kind": PROTOCOL, "rounds": rounds}, me, [Local({"p_pcc_mw": 0.5})] * 1000, 0, run)
     broker = ZmqBroker(Address.parse(address), run)
     host, seat = Host(broker, run), Seat(job)

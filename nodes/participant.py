@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from nodes.common import finish_before_others
 from zgrid.lifeline import read_topology_line, watch_parent
 from zgrid.messaging import Address
-from zgrid.parley import Job, attend
+from zgrid.participant import Job, attend
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     job = Job.load(read_topology_line())
     watch_parent()
+    if not job.period_s:
+        finish_before_others()
     print(attend(job, arguments.connect).dump(), flush=True)
     return 0
 

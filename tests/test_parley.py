@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import ROOT
 
 from zgrid.errors import NodeDiedError
 from zgrid.links import Delay, LinkConfig, Links
 from zgrid.messages import Envelope, Peer
-from zgrid.parley import Job, Outcome, Seat, _take_arrived, meet
+from zgrid.parley import meet
+from zgrid.participant import Job, Outcome, Seat, take_arrived
 from zgrid.protocols import Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig, Table, Trade, Unit, peers
 from zgrid.protocols.ratio_consensus import RatioConsensus
 from zgrid.testing import line, ring
@@ -68,9 +68,9 @@ def test_by_the_clock_a_step_hears_nothing_of_another() -> None:
     seat = Seat(job)
     for step, round in ((1, 9), (2, 1), (2, 2), (3, 1)):
         seat.receive(Envelope("mg_2", "r", 0, 0, step, round, 0, Peer((float(10 * step + round),))))
-    assert _take_arrived(seat, 2, 2) == {"mg_2": [((21.0,), 1), ((22.0,), 0)]}
-    assert _take_arrived(seat, 2, 3) == {"mg_2": []}
-    assert _take_arrived(seat, 3, 1) == {"mg_2": [((31.0,), 0)]}
+    assert take_arrived(seat, 2, 2) == {"mg_2": [((21.0,), 1), ((22.0,), 0)]}
+    assert take_arrived(seat, 2, 3) == {"mg_2": []}
+    assert take_arrived(seat, 3, 1) == {"mg_2": [((31.0,), 0)]}
 
 
 def test_several_steps_are_played_one_after_the_other() -> None:
@@ -96,8 +96,7 @@ def test_under_faults_of_links_processes_come_to_what_a_table_comes_to() -> None
         meet(RatioConsensus, {}, line(3), PROBLEMS, links=rules, period_s=0.1)
 
 
-def test_one_that_raises_is_named_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+def test_one_that_raises_is_named_with_its_reason() -> None:
     with pytest.raises(NodeDiedError, match="out of patience") as caught:
         meet(Failing, {"rounds": 5}, ring(3), PROBLEMS)
     assert caught.value.node == "mg_1"

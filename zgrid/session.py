@@ -117,7 +117,7 @@ class Session:
             stdin=subprocess.PIPE,
             stdout=log if stdout is None else stdout,
             stderr=log,
-            env=_environment(),
+            env=child_environment(),
             start_new_session=True,
             text=True,
         )
@@ -305,7 +305,7 @@ def _wait(processes: Sequence[Process], patience_s: float) -> None:
             process.popen.wait(max(0.0, deadline - time.monotonic()))
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """The environment of a node: this process's import path, and one thread for linear algebra."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")

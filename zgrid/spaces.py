@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgrid.agents import GridSpec
-from zgrid.agents.grid import OBSERVATION_LIMIT
+from zgrid.agents.seeing import OBSERVATION_LIMIT
 from zgrid.devices import Control
 from zgrid.errors import ActionError, Finding
 from zgrid.messages import Floats

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from zgrid.agents.grid import measured, observation
+from zgrid.agents.seeing import measured, observation
 from zgrid.agents.spec import GRID_SERIES
 from zgrid.errors import ActionError, Finding, TopologyError
 from zgrid.fleet import Fleet

@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from zgrid.agents.grid import OBSERVATION_LIMIT
+from zgrid.agents.seeing import OBSERVATION_LIMIT
 from zgrid.agents.spec import GRID_SERIES
 from zgrid.devices import AssetConfig, Clock, DeviceConfig, device_class
 from zgrid.errors import Finding, NetworkError, TopologyError

@@ -24,6 +24,7 @@ DEVICES: dict[str, dict[str, Any]] = {
              "q_control": True},
 }  # fmt: skip
 WANTED = [(0.2, 0.0, 1.0), (0.3, 0.0)]
+SERIES = [(), (0.6,)]
 
 
 def spec(**horizontal: Any) -> GridSpec:
@@ -60,18 +61,20 @@ def coordination(**horizontal: Any) -> Coordination:
 
 def test_the_load_of_the_coming_step_is_that_of_the_last_scaled_by_its_series() -> None:
     one = coordination()
-    one.learn(states(), network(0.5))
+    one.learn(states(), network(0.5), SERIES)
     # 0.4 imported + 0.1 + 0.2 generated
     assert one.local(WANTED).values["load_mw"] == pytest.approx(0.7)
-    one.learn(states(), network(0.6))
+    one.learn(states(), network(0.6), SERIES)
     assert one.local(WANTED).values["load_mw"] == pytest.approx(0.7 * 0.6 / 0.5)
-    one.learn(states(), network(0.3, p_pcc_mw=99.0, converged=False))  # nothing is learned of a step without solution
+    one.learn(
+        states(), network(0.3, p_pcc_mw=99.0, converged=False), SERIES
+    )  # nothing is learned of a step without solution
     assert one.local(WANTED).values["load_mw"] == pytest.approx(0.7 * 0.3 / 0.5)
 
 
 def test_the_local_problem_has_units_position_and_prices() -> None:
     one = coordination()
-    one.learn(states(), network(0.5))
+    one.learn(states(), network(0.5), SERIES)
     local = one.local(WANTED)
     assert local.units == (Unit("mg_1.dg_1", 0.0, 0.5, 100.0, 60.0, 0.0),)
     assert local.demand_mw == 0.2  # what the action asks of the unit
@@ -83,20 +86,20 @@ def test_the_local_problem_has_units_position_and_prices() -> None:
 
 def test_a_dispatch_replaces_the_active_power_of_its_unit_alone() -> None:
     one = coordination()
-    one.learn(states(), network(0.5))
+    one.learn(states(), network(0.5), SERIES)
     assert one.change(WANTED, Result(dispatch_mw={"mg_1.dg_1": 0.35})) == [(0.35, 0.0, 1.0), (0.3, 0.0)]
 
 
 def test_a_share_of_reactive_power_goes_to_those_that_can_set_it() -> None:
     one = coordination()
-    one.learn(states(), network(0.5))
+    one.learn(states(), network(0.5), SERIES)
     assert one.change(WANTED, Result(q_pu=0.5)) == [(0.2, 0.0, 1.0), (0.3, 0.25)]
     assert one.change(WANTED, Result(q_pu=-0.5)) == [(0.2, 0.0, 1.0), (0.3, -0.25)]
 
 
 def test_feeding_in_more_than_was_sold_is_cut_in_proportion() -> None:
     one = coordination(untraded_mw=0.0)
-    one.learn(states(), network(0.5, p_pcc_mw=-0.1))  # a load of 0.2
+    one.learn(states(), network(0.5, p_pcc_mw=-0.1), SERIES)  # a load of 0.2
     # 0.5 wanted, 0.2 load, 0.1 MW sold (0.05 MWh in half an hour): 0.2 MW too much, of 0.5 two fifths
     sold = Result(trades=(Trade("mg_1", "mg_2", 0.05, 75.0),))
     (dg, _, _), (pv, _) = one.change(WANTED, sold)
@@ -105,10 +108,10 @@ def test_feeding_in_more_than_was_sold_is_cut_in_proportion() -> None:
 
 def test_buying_too_little_raises_units_as_far_as_they_reach() -> None:
     one = coordination(untraded_mw=0.1)
-    one.learn(states(), network(0.5))  # a load of 0.7, 0.5 wanted
+    one.learn(states(), network(0.5), SERIES)  # a load of 0.7, 0.5 wanted
     (dg, _, _), (pv, _) = one.change(WANTED, Result())
     assert (dg, pv) == (pytest.approx(0.3), 0.3)
-    one.learn(states(), network(1.0))  # a load of 1.4: the unit ends at its limit
+    one.learn(states(), network(1.0), SERIES)  # a load of 1.4: the unit ends at its limit
     (dg, _, _), (pv, _) = one.change(WANTED, Result())
     assert (dg, pv) == (0.5, 0.3)
 

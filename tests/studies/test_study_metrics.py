@@ -10,7 +10,7 @@ import pytest
 from zgrid.encoding import encode
 from zgrid.messages import Envelope, Peer
 from zgrid.protocols import Unit
-from zgrid.protocols.rounds import Record
+from zgrid.protocols.run import Record
 from zgrid.studies.case import Case, ProtocolPart, make_graph
 from zgrid.studies.compare import compare
 from zgrid.studies.protocol_run import optimum, play_protocol, settled_round, size_of

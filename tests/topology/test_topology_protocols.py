@@ -42,6 +42,13 @@ def test_a_consensus_step_above_its_bound_is_told_with_the_bound() -> None:
     assert "the bound for the units of mg_1, mg_2, mg_3" in found["horizontal"]
 
 
+def test_a_value_that_no_environment_knows_is_told() -> None:
+    found = findings(horizontal={"kind": "secondary_control", "value": "frequency"})
+    assert found.keys() == {"horizontal"}
+    assert "'deviation_hz'" in found["horizontal"]
+    assert findings(horizontal={"kind": "secondary_control", "value": "voltage"}) == {}
+
+
 def test_one_way_neighbours_are_told() -> None:
     found = findings(**{"horizontal": "average_consensus", "grids.mg_1.neighbours": []})
     assert any("not mutual" in text for text in found.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,10 @@ from zgrid.agents.spec import GridSpec
 from zgrid.messages import DeviceState, Floats, NetworkState
 from zgrid.policies import Actor
 from zgrid.protocols import Local, Result, Trade, Unit
+
+VALUES = ("p_pcc_mw", "vm_mean_pu", "price", "feed_in_price", "load_mw", "position_mw")
+"""What a grid can tell its protocols of itself, the entries of ``Local.values``: import at the PCC and mean voltage of
+the last step, what an import costs and a feed-in earns in the coming one, its load, and what the action leaves over."""
 
 P, Q = "p_mw", "q_mvar"
 
@@ -28,8 +31,9 @@ class Coordination:
         self._units: dict[str, Unit] = {}
         self._network: NetworkState | None = None
 
-    def learn(self, states: Sequence[DeviceState], network: NetworkState) -> None:
-        """Take what a step has shown: the load it had, scaled to that of the coming step, and what units can do next.
+    def learn(self, states: Sequence[DeviceState], network: NetworkState, series: Sequence[Floats]) -> None:
+        """Take what a step has shown: the load it had, scaled to that of the coming step, and what units can do next,
+        with each device's ``series`` of it.
 
         The load is what the grid took in and its devices gave, losses included; of a step that did not solve nothing
         is learned.
@@ -41,8 +45,11 @@ class Coordination:
             self._load_mw *= coming_pu / self._load_pu
         self._load_pu = coming_pu
         self._network = network
-        offers = ((name, actor.device.offer(state.state)) for name, actor, state in self._rows(states))
-        self._units = {name: Unit(name, *offer) for name, offer in offers if offer is not None}
+        self._units = {}
+        for name, actor, state, its_series in zip(self._names, self._actors, states, series, strict=True):
+            offer = actor.device.offer(state.state, its_series)
+            if offer is not None:
+                self._units[name] = Unit(name, *offer)
 
     def local(self, setpoints: Sequence[Floats]) -> Local:
         """The grid's own problem in the coming step, if its devices did what these setpoints say."""
@@ -53,14 +60,11 @@ class Coordination:
         wanted = self._powers(setpoints)
         share = getattr(config, "load_share", None)
         dispatched = sum(wanted[name] for name in self._units)
-        values = {
-            "p_pcc_mw": network.p_pcc_mw,
-            "vm_mean_pu": float(alive.mean()) if alive.size else 0.0,
-            "price": price,
-            "feed_in_price": price * getattr(self._spec.reward, "sell_discount", 1.0),
-            "load_mw": self._load_mw,
-            "position_mw": sum(wanted.values()) - self._load_mw,
-        }
+        vm_mean_pu = float(alive.mean()) if alive.size else 0.0
+        feed_in_price = price * getattr(self._spec.reward, "sell_discount", 1.0)
+        position_mw = sum(wanted.values()) - self._load_mw
+        told = (network.p_pcc_mw, vm_mean_pu, price, feed_in_price, self._load_mw, position_mw)
+        values = dict(zip(VALUES, told, strict=True))
         demand_mw = dispatched if share is None else share * max(self._load_mw, 0.0)
         return Local(values, tuple(self._units.values()), demand_mw, self._spec.dt_h)
 
@@ -81,9 +85,6 @@ class Coordination:
         if limit_mw is not None:
             changed = self._limited(changed, net_bought_mwh(self._spec.id, result.trades) / self._spec.dt_h, limit_mw)
         return changed
-
-    def _rows(self, states: Sequence[DeviceState]) -> Any:
-        return zip(self._names, self._actors, states, strict=True)
 
     def _powers(self, setpoints: Sequence[Floats]) -> dict[str, float]:
         """The active power that each device is asked for, MW."""

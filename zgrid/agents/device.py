@@ -11,8 +11,7 @@ from zgrid.gather import DUPLICATE, STALE, TAKEN
 from zgrid.links import Ears
 from zgrid.messages import Brief, DeviceState, Envelope, Floats, Peer, Reset, Setpoint, channel, floats
 from zgrid.post import Post
-from zgrid.protocols import Local, Rounds, Unit, generator, vertical_class
-from zgrid.protocols.rounds import as_sent
+from zgrid.protocols import Local, Rounds, Unit, seated, vertical_class
 
 
 class DeviceAgent:
@@ -36,7 +35,6 @@ class DeviceAgent:
         self._step = self._briefed = -1
         self._state = self.device.initial()
         self._safe = spec.safe
-        self._grid = spec.grid
         self.fallen = False
         self._heard = -1
         self.latched = False
@@ -80,7 +78,7 @@ class DeviceAgent:
         """Before the setpoints, the grid talks with its devices: this one's frame of round 1."""
         assert self._walk is not None
         self._begin_step()
-        offer = None if self.latched or self.fallen else self.device.offer(self._state)
+        offer = None if self.latched or self.fallen else self.device.offer(self._state, brief.series)
         units = () if offer is None else (Unit(self.id, *offer),)
         self._count += 1
         self._agreed = False
@@ -177,8 +175,8 @@ class DeviceAgent:
         self._walk: Rounds | None = None
         if spec.me is not None and spec.vertical is not None:
             kind = vertical_class(spec.vertical.kind).NEGOTIATION
-            carry = as_sent if self.ears is None else self.ears.carry
-            self._walk = Rounds(kind(spec.vertical, spec.me, generator(seed, self.id)), carry)
+            carry = None if self.ears is None else self.ears.carry
+            self._walk = seated(kind, spec.vertical, spec.me, seed, carry)
 
 
 MEASURED_BY_DEVICES = ("vm_pu", "deviation_hz")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from zlib import crc32
@@ -10,9 +9,11 @@ from zlib import crc32
 import numpy as np
 
 from zgrid.agents.coordination import Coordination, net_bought_mwh, settled, trade_cost
-from zgrid.agents.spec import GRID_SERIES, DeviceSpec, GridSpec
+from zgrid.agents.parts import actor_of, horizontal_of, negotiation_of, policy_of, series_slices, vertical_of
+from zgrid.agents.seeing import measured, observation
+from zgrid.agents.spec import MEASURED, GridSpec
 from zgrid.agents.talk import Talk
-from zgrid.devices import Market, device_class
+from zgrid.devices import Market
 from zgrid.gather import STALE, TAKEN, Gather
 from zgrid.links import Ears
 from zgrid.messages import (
@@ -31,24 +32,9 @@ from zgrid.messages import (
     channel,
     floats,
 )
-from zgrid.policies import Actor, GridView, Policy, policy_class
+from zgrid.policies import GridView
 from zgrid.post import Post
-from zgrid.protocols import (
-    Controls,
-    Participant,
-    Protocol,
-    ProtocolConfig,
-    Result,
-    Rounds,
-    VerticalProtocol,
-    generator,
-    horizontal_class,
-    vertical_class,
-)
-from zgrid.protocols.rounds import Carry, as_sent
-
-OBSERVATION_LIMIT = 100.0
-"""Observations are clipped to +-this, so that their Box is finite."""
+from zgrid.protocols import Result
 
 
 class GridAgent:
@@ -68,14 +54,16 @@ class GridAgent:
         self.ears = Ears.where_needed(spec.links, spec.id, spec.dt_h)
         """What it hears all others with; None: links without faults."""
         self._devices = tuple(device.id for device in spec.devices)
-        self._actors = tuple(_actor(device) for device in spec.devices)
-        self._slices = _slices(self._actors)
-        self._vertical = _vertical(spec, self._actors)
+        self._actors = tuple(actor_of(device) for device in spec.devices)
+        self._slices = series_slices(self._actors)
+        self._vertical = vertical_of(spec, self._actors)
         controls = {device.id: device.local_control() for device in spec.devices}
         self._droops = any(control is not None for control in controls.values())
         forming = controls.get(spec.forming_unit or "")
         self._forming_mw_per_hz = 0.0 if forming is None else forming.gain_mw_per_hz
-        self._policy = _policy(spec, self._actors)
+        self._policy = policy_of(spec, self._actors)
+        self._trades = spec.trades
+        self._no_terms = (0.0,) * (len(spec.term_names) - len(MEASURED))
         self._action: Floats | None = None
         self.fallen, self._holds_left = False, 0
         self._setpoints: list[Floats] = []
@@ -173,7 +161,9 @@ class GridAgent:
         trades = self._result().trades
         bought_mwh = net_bought_mwh(self.id, trades)
         reward, terms = self.reward.assess(states, settled(network, bought_mwh, self._dt_h), self._price)
-        if self.spec.trades:
+        if self._horizontal is not None:
+            terms = (*terms, self._horizontal.done_rounds, self._horizontal.status == "converged")
+        if self._trades:
             paid = trade_cost(self.id, trades)
             reward, terms = reward - paid, (*terms, paid)
         self._learn(states, network)
@@ -183,8 +173,7 @@ class GridAgent:
     def observe(self, states: Sequence[DeviceState], network: NetworkState) -> Report:
         """The first observation of an episode; nothing was done yet, so reward and terms of the reward are 0."""
         self._learn(states, network)
-        nothing = (0.0,) * (len(self.reward.term_names) + self.spec.trades)
-        return Report(0.0, nothing + measured(network), self._observation)
+        return Report(0.0, self._no_terms + measured(network), self._observation)
 
     # ---- the same on messages --------------------------------------------------------------------------------------
 
@@ -304,9 +293,9 @@ class GridAgent:
         self._action = None
         if self.ears is not None:
             self.ears.reset(seed)
-        carry = as_sent if self.ears is None else self.ears.carry
-        self._horizontal = _horizontal(self.spec, seed, carry)
-        self._negotiation = _negotiation(self.spec, seed, carry)
+        carry = None if self.ears is None else self.ears.carry
+        self._horizontal = horizontal_of(self.spec, seed, carry)
+        self._negotiation = negotiation_of(self.spec, seed, carry)
         self._coordination = Coordination(self.spec, self._actors)
         self._wanted = None
         self._count = 0
@@ -331,7 +320,7 @@ class GridAgent:
         self._last_states, self._last_network = states, network
         self._observation = observation(states, network, self._result().values)
         if self._horizontal is not None or self._negotiation is not None:
-            self._coordination.learn(states, network)
+            self._coordination.learn(states, network, self._device_series)
 
     def _split(self, series: Floats, local: Floats) -> list[Floats]:
         """The time series of each device, and what it measures."""
@@ -359,86 +348,6 @@ class GridAgent:
     def _result(self) -> Result:
         """What was agreed with the neighbours; nothing where there are none."""
         return _NOTHING if self._horizontal is None else self._horizontal.protocol.result()
-
-
-def observation(states: Sequence[DeviceState], network: NetworkState, told: Floats) -> FiniteArray:
-    """What a grid sees, (n_obs,) float32, finite: see ``GridSpec.observation_names`` for what each entry is.
-
-    Powers in MW and Mvar, voltages and loadings in pu (dead: 0), prices in 100 $/MWh. Of a batch, where every number is
-    an array (n_rows,) and ``network.measured`` (n_rows, n): (n_rows, n_obs).
-    """
-    known: list[float] = []
-    for state in states:
-        known += (state.p_mw, state.q_mvar, *state.state)
-    price, low, high, *rest = network.series
-    known += (price * 0.01, low * 0.01, high * 0.01, *rest, *network.clock, *told)
-    known += (network.p_pcc_mw, network.q_pcc_mvar)
-    n = len(known)
-    n_bus, n_line, n_trafo = network.sizes
-    seen: FiniteArray = np.empty((*network.measured.shape[:-1], n + network.measured.shape[-1]), dtype=np.float32)
-    seen[..., :n] = np.array(known).T
-    seen[..., n:] = network.measured
-    seen[..., n + n_bus : n + n_bus + n_line + n_trafo] *= 0.01
-    dead = np.isnan(seen)
-    if dead.any():
-        seen[dead] = 0.0
-    np.minimum(np.maximum(seen, -OBSERVATION_LIMIT, out=seen), OBSERVATION_LIMIT, out=seen)
-    seen.flags.writeable = False
-    return seen
-
-
-def measured(network: NetworkState) -> Floats:
-    """The values of ``MEASURED``; of a batch, an array (n_rows,) each."""
-    low = np.fmin.reduce(network.vm_pu, axis=-1)
-    high = np.fmax.reduce(network.vm_pu, axis=-1)
-    if isinstance(network.p_pcc_mw, np.ndarray):
-        voltages = np.nan_to_num(low), np.nan_to_num(high)
-        return network.p_pcc_mw, network.q_pcc_mvar, *voltages, network.converged + 0.0
-    low, high = (0.0 if math.isnan(value) else float(value) for value in (low, high))
-    return network.p_pcc_mw, network.q_pcc_mvar, low, high, 1.0 if network.converged else 0.0
-
-
-def _slices(actors: Sequence[Actor]) -> tuple[tuple[int, int, bool], ...]:
-    """Where each device's time series stand in those of the grid, and whether it measures the voltage at its bus."""
-    slices, begin = [], len(GRID_SERIES)
-    for actor in actors:
-        end = begin + len(actor.device.SERIES)
-        slices.append((begin, end, bool(actor.device.MEASURES)))
-        begin = end
-    return tuple(slices)
-
-
-def _actor(spec: DeviceSpec) -> Actor:
-    kind = device_class(spec.config.kind)
-    controls = spec.controls
-    return Actor(spec.build(), controls, tuple(kind.SETPOINT.index(control.name) for control in controls))
-
-
-def _vertical(spec: GridSpec, actors: Sequence[Actor]) -> VerticalProtocol:
-    devices = [Controls(actor.controls, actor.positions, actor.device.neutral()) for actor in actors]
-    vertical: VerticalProtocol = vertical_class(spec.vertical.kind)(spec.vertical, devices)
-    return vertical
-
-
-def _policy(spec: GridSpec, actors: Sequence[Actor]) -> Policy:
-    policy: Policy = policy_class(spec.policy.kind)(spec.policy, actors)
-    return policy
-
-
-def _horizontal(spec: GridSpec, seed: int, carry: Carry) -> Rounds | None:
-    if spec.horizontal is None or not spec.weights:
-        return None
-    return _walk(horizontal_class(spec.horizontal.kind), spec.horizontal, spec.peer, seed, carry)
-
-
-def _negotiation(spec: GridSpec, seed: int, carry: Carry) -> Rounds | None:
-    if spec.head is None:
-        return None
-    return _walk(vertical_class(spec.vertical.kind).NEGOTIATION, spec.vertical, spec.head, seed, carry)
-
-
-def _walk(kind: type[Protocol], config: ProtocolConfig, me: Participant, seed: int, carry: Carry) -> Rounds:
-    return Rounds(kind(config, me, generator(seed, me.id)), carry)
 
 
 _NOTHING = Result()

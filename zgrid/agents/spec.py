@@ -110,7 +110,9 @@ class GridSpec:
     @property
     def term_names(self) -> tuple[str, ...]:
         """Names of the terms of a Report."""
-        return (*self.build_reward().term_names, *TRADING[: self.trades], *MEASURED)
+        talking = TALKING if self.weights else ()
+        trading = TRADING if self.trades else ()
+        return (*self.build_reward().term_names, *talking, *trading, *MEASURED)
 
     def observation_names(self, buses: Names, lines: Names, trafos: Names, elsewhere: Names = ()) -> tuple[str, ...]:
         """What each entry of an observation is, for the grid's own elements and, with full observability, all buses."""
@@ -130,8 +132,12 @@ class GridSpec:
         return (*names, *(f"vm_pu[{bus}]" for bus in elsewhere))
 
 
+TALKING = ("rounds", "agreed")
+"""What a Report tells after the terms of the reward where grids talk: rounds played in the step, and 1 if its protocol
+had converged by its own measure, else 0."""
+
 TRADING = ("trade_cost",)
-"""What a Report tells after the terms of the reward where grids trade: what the grid paid for its trades, $."""
+"""What it tells then where they trade: what the grid paid for its trades, $."""
 
 MEASURED = ("p_pcc_mw", "q_pcc_mvar", "vm_min_pu", "vm_max_pu", "converged")
 """What every Report tells beside the terms of the reward; voltages are 0 where the area is dead or diverged."""

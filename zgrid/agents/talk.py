@@ -11,16 +11,16 @@ from zgrid.protocols import Rounds
 
 
 class Talk:
-    """Frames out as posts, the others' in by Gather. ``over`` tells when all rounds of the step are done."""
+    """Frames out as posts, the others' in by Gather."""
 
     def __init__(self, me: str, others: Iterable[str]) -> None:
-        self._me = me
         self._frames: Gather[Peer] = Gather(others)
         self._walk: Rounds | None = None
         self._waits = False
         """Whether it waits for a round; one that is complete is handed over once, also if its taker raises."""
         self._step = 0
         self.hears = {channel("peer", me, other): frozenset((other,)) for other in self._frames.expected}
+        self._channels = {other: channel("peer", other, me) for other in self._frames.expected}
 
     def open(self, step: int) -> None:
         """A new step: what belongs to an older one is refused from now on."""
@@ -61,4 +61,4 @@ class Talk:
         round = self._walk.round
         self._waits = True
         self._frames.open(self._step, round)
-        return [Post(channel("peer", to, self._me), self._step, round, frame) for to, frame in frames.items()]
+        return [Post(self._channels[to], self._step, round, frame) for to, frame in frames.items()]

@@ -228,8 +228,9 @@ class Device(ABC):
     def respond(self, state: tuple[Value, ...], series: tuple[Value, ...], market: Market) -> tuple[Value, ...]:
         """The setpoint the device would choose by itself, facing a price."""
 
-    def offer(self, state: tuple[float, ...]) -> Offer | None:
-        """What this one device can be dispatched to by its cost in the coming step; None: it is not dispatchable."""
+    def offer(self, state: tuple[float, ...], series: tuple[float, ...]) -> Offer | None:
+        """What this one device can be dispatched to by its cost in the coming step, with its series as ``step`` takes
+        them; None: it is not dispatchable."""
         return None
 
     @classmethod

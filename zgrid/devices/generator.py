@@ -164,7 +164,7 @@ class Generator(Device):
         earns = market.price * p > self.cost_per_h(p)
         return p, p * 0.0, m.where(earns, 1.0, 0.0)
 
-    def offer(self, state: tuple[float, ...]) -> Offer | None:
+    def offer(self, state: tuple[float, ...], series: tuple[float, ...]) -> Offer | None:
         """Between its limits and ramp while it is on, where its cost is quadratic."""
         p_mw, status, _ = state
         if status != ON or self.segments or self.commits:

@@ -23,7 +23,7 @@ from zgrid.protocols.base import (
 )
 from zgrid.protocols.graph import Graph, islands, metropolis_weights, peers, star
 from zgrid.protocols.rounds import Rounds
-from zgrid.protocols.run import Run, Table, generator
+from zgrid.protocols.run import Run, Table, generator, prepared, seated
 from zgrid.registry import resolve_class
 
 __all__ = [
@@ -53,6 +53,8 @@ __all__ = [
     "islands",
     "metropolis_weights",
     "peers",
+    "prepared",
+    "seated",
     "star",
     "vertical_class",
 ]

@@ -45,6 +45,10 @@ class AverageConsensus(Protocol):
     Config: ClassVar[type[ProtocolConfig]] = AverageConsensusConfig
     RESULT = ("consensus",)
 
+    @classmethod
+    def needs(cls, config: Any) -> tuple[str, ...]:
+        return (config.value,)
+
     def __init__(self, config: Any, me: Participant, rng: np.random.Generator) -> None:
         super().__init__(config, me, rng)
         self._x, self._spread = 0.0, float("inf")

@@ -180,6 +180,11 @@ class Protocol(ABC):
         self.rng = rng
 
     @classmethod
+    def needs(cls, config: Any) -> tuple[str, ...]:
+        """The entries of ``Local.values`` that it starts from; asked before anything starts."""
+        return ()
+
+    @classmethod
     def misfits(cls, config: Any, graph: Mapping[str, Sequence[str]]) -> list[str]:
         """What of a configuration does not fit a graph (participant -> neighbours); asked before anything starts."""
         return []

@@ -10,7 +10,7 @@ from pydantic import Field
 from zgrid.messages import Floats
 from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result, TradingConfig
 from zgrid.protocols.graph import Graph, diameter
-from zgrid.protocols.orders import Clearing, Order, Pricing, account, clear
+from zgrid.protocols.orders import VALUES, Clearing, Order, Pricing, account, clear
 
 
 class DoubleAuctionConfig(TradingConfig):
@@ -61,6 +61,10 @@ class DoubleAuction(Protocol):
     RESULT = ("traded_mwh", "trade_price")
     TRADES = True
     TOLERATES = frozenset({"loss", "delay"})
+
+    @classmethod
+    def needs(cls, config: Any) -> tuple[str, ...]:
+        return VALUES
 
     def __init__(self, config: Any, me: Participant, rng: np.random.Generator) -> None:
         super().__init__(config, me, rng)

@@ -11,6 +11,9 @@ from zgrid.protocols.base import Result, Trade
 Side: TypeAlias = Literal["bid", "ask"]
 Pricing: TypeAlias = Literal["pay_as_clear", "pay_as_bid"]
 
+VALUES = ("position_mw", "price", "feed_in_price")
+"""What traders start from: their surplus, what an import costs and what a feed-in earns."""
+
 LEAST_MWH = 1e-9
 """Energy below which nothing is traded, MWh: a milliwatt hour, far above what rounding leaves of a unit."""
 

@@ -22,7 +22,7 @@ from zgrid.protocols.base import (
     TradingConfig,
 )
 from zgrid.protocols.graph import Graph
-from zgrid.protocols.orders import LEAST_MWH, account
+from zgrid.protocols.orders import LEAST_MWH, VALUES, account
 
 
 class P2PTradingConfig(TradingConfig):
@@ -220,6 +220,10 @@ class P2PTrading(Protocol):
     Config: ClassVar[type[ProtocolConfig]] = P2PTradingConfig
     RESULT = ("traded_mwh", "trade_price")
     TRADES = True
+
+    @classmethod
+    def needs(cls, config: Any) -> tuple[str, ...]:
+        return VALUES
 
     def __init__(self, config: Any, me: Participant, rng: np.random.Generator) -> None:
         super().__init__(config, me, rng)

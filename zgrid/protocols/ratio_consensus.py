@@ -38,6 +38,10 @@ class RatioConsensus(Protocol):
     RESULT = ("ratio",)
     TOLERATES = frozenset({"loss", "delay"})
 
+    @classmethod
+    def needs(cls, config: Any) -> tuple[str, ...]:
+        return () if config.value == "share" else (config.value,)
+
     def __init__(self, config: Any, me: Participant, rng: np.random.Generator) -> None:
         super().__init__(config, me, rng)
         self._y = self._z = self._ratio = 0.0

@@ -8,7 +8,7 @@ is late. Faults of links touch what is said, never the frame.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from zgrid.messages import Floats, Peer, floats
 from zgrid.protocols.base import Heard, Local, Outbox, Participant, Protocol, Status
@@ -25,7 +25,8 @@ def as_sent(sender: str, round: int, values: Floats | None) -> Sequence[Heard]:
 class Rounds:
     """Runs a protocol object: ``start``, then ``take`` round by round until it returns nothing."""
 
-    def __init__(self, protocol: Protocol, carry: Carry = as_sent) -> None:
+    def __init__(self, protocol: Protocol, carry: Carry | None = None) -> None:
+        """``carry`` None: links without faults."""
         self.protocol = protocol
         self.me: Participant = protocol.me
         self.round = 0
@@ -33,7 +34,7 @@ class Rounds:
         self.done_rounds = 0
         self.messages = 0
         """Messages said in this step, frames without a word not counted."""
-        self._carry = carry
+        self._carry = as_sent if carry is None else carry
         self._cap = int(getattr(protocol.config, "rounds", 1))
         self._policy = str(getattr(protocol.config, "stop", "fixed"))
         self._agreed = self._stop = 0
@@ -97,11 +98,3 @@ class Rounds:
         if strangers:
             raise ValueError(f"{self.me.id} speaks to {', '.join(sorted(strangers))}: no neighbour in its protocol")
         return {to: floats(f"round for {to}", values) for to, values in outbox.items()}
-
-
-class Record(NamedTuple):
-    """What everybody stood at after one round, in the order of the participants: residuals and observed values."""
-
-    round: int
-    residuals: tuple[float, ...]
-    values: tuple[Any, ...]

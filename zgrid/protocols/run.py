@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 
 from zgrid.protocols.base import Local, Participant, Protocol, ProtocolConfig, Result, Status
 from zgrid.protocols.graph import Graph, peers
-from zgrid.protocols.rounds import Carry, Record, Rounds, as_sent
+from zgrid.protocols.rounds import Carry, Rounds
+
+
+class Record(NamedTuple):
+    """What everybody stood at after one round, in the order of the participants: residuals and observed values."""
+
+    round: int
+    residuals: tuple[float, ...]
+    values: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +48,9 @@ class Table:
         """``participants``: a graph of peers, or participants as graph.peers and graph.star make them. ``carries``: the
         links into each participant, where they have faults.
         """
-        if not isinstance(config, ProtocolConfig):
-            config = protocol.Config.model_validate({"kind": protocol.__name__, **config})
-        members = {name: one for name, one in participants.items() if isinstance(one, Participant)}
-        graph = {name: tuple(one) for name, one in participants.items() if not isinstance(one, Participant)}
-        members |= peers(graph)
+        config, members = prepared(protocol, config, participants)
         self.walks = {
-            name: Rounds(protocol(config, me, generator(seed, name)), (carries or {}).get(name, as_sent))
-            for name, me in members.items()
+            name: seated(protocol, config, me, seed, (carries or {}).get(name)) for name, me in members.items()
         }
 
     def play(self, locals: Mapping[str, Local], step: int = 1) -> Run:
@@ -69,6 +72,26 @@ class Table:
         protocols = [walk.protocol for walk in self.walks.values()]
         residuals = tuple(protocol.residual() for protocol in protocols)
         return Record(round, residuals, tuple(protocol.result().values for protocol in protocols))
+
+
+def prepared(
+    protocol: type[Protocol],
+    config: ProtocolConfig | Mapping[str, Any],
+    participants: Graph | Mapping[str, Participant],
+) -> tuple[ProtocolConfig, dict[str, Participant]]:
+    """A checked configuration, and everybody as a participant: who is given by neighbours is a peer among them."""
+    if not isinstance(config, ProtocolConfig):
+        config = protocol.Config.model_validate({"kind": protocol.__name__, **config})
+    members = {name: one for name, one in participants.items() if isinstance(one, Participant)}
+    graph = {name: tuple(one) for name, one in participants.items() if not isinstance(one, Participant)}
+    return config, members | peers(graph)
+
+
+def seated(
+    protocol: type[Protocol], config: ProtocolConfig, me: Participant, seed: int, carry: Carry | None = None
+) -> Rounds:
+    """A participant's protocol object in its rounds, with a generator of its own."""
+    return Rounds(protocol(config, me, generator(seed, me.id)), carry)
 
 
 def generator(seed: int, name: str) -> np.random.Generator:

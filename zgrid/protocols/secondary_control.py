@@ -59,6 +59,10 @@ class SecondaryControl(Protocol):
     Config: ClassVar[type[ProtocolConfig]] = SecondaryControlConfig
     RESULT = ("effort",)
 
+    @classmethod
+    def needs(cls, config: Any) -> tuple[str, ...]:
+        return ("vm_mean_pu",) if config.value == "voltage" else ("deviation_hz",)
+
     def __init__(self, config: Any, me: Participant, rng: np.random.Generator) -> None:
         super().__init__(config, me, rng)
         self._effort = 0.0
@@ -74,9 +78,9 @@ class SecondaryControl(Protocol):
     def start(self, step: int, local: Local) -> Outbox:
         config = self.config
         if config.value == "frequency":
-            error, rise = local.values.get("deviation_hz", 0.0), 1.0
+            error, rise = local.values["deviation_hz"], 1.0
         else:
-            voltage = local.values.get("vm_mean_pu", 0.0)
+            voltage = local.values["vm_mean_pu"]
             error, rise = (voltage - config.v_ref_pu if voltage > 0.0 else 0.0), config.rise_pu
         limit = 1.0 if config.value == "voltage" else config.effort_max_hz
         self._effort = min(max(self._effort - config.integral_gain * error / rise, -limit), limit)

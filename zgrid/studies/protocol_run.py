@@ -12,7 +12,8 @@ from zgrid.links import Counts, Ears, Links
 from zgrid.messages import Envelope, Floats, Peer, channel
 from zgrid.protocols import Heard, Run, Table, Unit
 from zgrid.protocols.incremental_cost_consensus import balance_price
-from zgrid.protocols.rounds import Carry, Record
+from zgrid.protocols.rounds import Carry
+from zgrid.protocols.run import Record
 from zgrid.studies.case import Case, ProtocolPart
 
 _NOW_NS = 1 << 60

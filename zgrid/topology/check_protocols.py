@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from zgrid.agents.coordination import VALUES
 from zgrid.devices import device_class
 from zgrid.errors import Finding
 from zgrid.protocols import Graph, Unit, horizontal_class, islands, vertical_class
@@ -23,6 +24,12 @@ def check_protocols(topology: Topology) -> Iterator[Finding]:
     if not all(other in graph for neighbours in graph.values() for other in neighbours):
         return  # told already
     yield from _check_connected(graph)
+    for value in kind.needs(horizontal):
+        if value not in VALUES:
+            known = ", ".join(VALUES)
+            yield Finding(
+                "horizontal", f"it starts from {value!r}, which no environment tells a grid; known are {known}"
+            )
     units = {name: list(_units(topology, name, grid).values()) for name, grid in topology.grids.items()}
     for text in [*kind.misfits(horizontal, graph), *kind.unit_misfits(horizontal, graph, units)]:
         yield Finding("horizontal", text)
@@ -48,7 +55,8 @@ def _units(topology: Topology, name: str, grid: GridConfig) -> dict[str, Unit]:
     for device, config in grid.devices.items():
         if config.kind != UNSETTLED:
             one = device_class(config.kind).one(config, topology.dt_h)
-            offer = one.offer(one.initial())
+            full = (1.0,) * (len(one.SERIES) + len(one.MEASURES))  # as much of everything as there can be
+            offer = one.offer(one.initial(), full)
             if offer is not None:
                 found[device] = Unit(f"{name}.{device}", *offer)
     return found
