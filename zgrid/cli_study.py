@@ -182,13 +182,19 @@ def _chosen(rows: Sequence[Mapping[str, str]], knobs: Sequence[str], wanted: Seq
 
 
 def _about(folder: Path) -> tuple[str, dict[str, str]]:
-    """Name of the study, and the units of its knobs, where its folder tells."""
-    try:
-        content = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-        units = {knob: str(part.get("unit", "")) for knob, part in content.get("knobs", {}).items()}
-        return str(content["name"]), units
-    except (OSError, ValueError, KeyError, AttributeError):
+    """Name of the study, and the units of its knobs; nothing of rows that stand alone.
+
+    Raises:
+        StudyError: its study.json is damaged.
+    """
+    file = folder / "study.json"
+    if not file.is_file():
         return "", {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return str(content["name"]), {knob: str(part.get("unit") or "") for knob, part in content["knobs"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StudyError(f"{file}: damaged, {error!r}; run the study again with --fresh") from error
 
 
 def _is_number(text: str) -> bool:

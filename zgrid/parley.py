@@ -41,15 +41,15 @@ def meet(
         ValueError: links, or a stop that all agree on, and a period.
         StartTimeout: a participant did not come up. NodeDiedError: one ended without a result.
     """
-    config, members = prepared(protocol, config, participants)
+    checked, members = prepared(protocol, config, participants)
     if links and period_s:
         raise ValueError("links are for lockstep; with period_s messages take the time that they take")
-    if period_s and getattr(config, "stop", "fixed") not in ("fixed", "local"):
+    if period_s and checked.stop not in ("fixed", "local"):
         raise ValueError("stop: with period_s nobody waits for others to agree; expected fixed or local")
     rules = [rule.model_dump(mode="json") for rule in links]
     kind, run = f"{protocol.__module__}:{protocol.__qualname__}", uuid.uuid4().hex
     jobs = {
-        name: Job(kind, config.model_dump(mode="json"), me, _steps(locals[name]), seed, run, period_s, rules)
+        name: Job(kind, checked.model_dump(mode="json"), me, _steps(locals[name]), seed, run, period_s, rules)
         for name, me in members.items()
     }
     outcomes = dict(_convene(jobs, run))

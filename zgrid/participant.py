@@ -183,8 +183,8 @@ def _pump_until(host: Host, seat: Seat, holds: Callable[[], bool], kind: str, mi
 def _in_real_time(host: Host, seat: Seat, job: Job) -> Outcome:
     """Rounds by the clock: say, wait for the period, take what has come. Status ``timeout``: not converged by then."""
     protocol, rounds, messages = seat.walk.protocol, 0, 0
-    cap = int(getattr(protocol.config, "rounds", 1))
-    quiet = getattr(protocol.config, "stop", "fixed") == "local"
+    cap = int(protocol.config.rounds)
+    quiet = protocol.config.stop == "local"
     for step, local in enumerate(job.locals, 1):
         rounds = messages = 0
         outbox = protocol.start(step, local)

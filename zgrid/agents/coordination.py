@@ -9,7 +9,7 @@ import numpy as np
 from zgrid.agents.spec import GridSpec
 from zgrid.messages import DeviceState, Floats, NetworkState
 from zgrid.policies import Actor
-from zgrid.protocols import Local, Result, Trade, Unit
+from zgrid.protocols import DispatchConfig, Local, Result, Trade, TradingConfig, Unit
 
 VALUES = ("p_pcc_mw", "vm_mean_pu", "price", "feed_in_price", "load_mw", "position_mw")
 """What a grid can tell its protocols of itself, the entries of ``Local.values``: import at the PCC and mean voltage of
@@ -58,7 +58,7 @@ class Coordination:
         alive = network.vm_pu[~np.isnan(network.vm_pu)]
         price = network.series[0]
         wanted = self._powers(setpoints)
-        share = getattr(config, "load_share", None)
+        share = config.load_share if isinstance(config, DispatchConfig) else None
         dispatched = sum(wanted[name] for name in self._units)
         vm_mean_pu = float(alive.mean()) if alive.size else 0.0
         feed_in_price = price * getattr(self._spec.reward, "sell_discount", 1.0)
@@ -81,7 +81,8 @@ class Coordination:
                 changed[k] = _put(changed[k], self._p_at[k], result.dispatch_mw[name])
             if result.q_pu is not None:
                 changed[k] = self._add_q(k, changed[k], result.q_pu)
-        limit_mw = getattr(self._spec.horizontal, "untraded_mw", None)
+        config = self._spec.horizontal
+        limit_mw = config.untraded_mw if isinstance(config, TradingConfig) else None
         if limit_mw is not None:
             changed = self._limited(changed, net_bought_mwh(self._spec.id, result.trades) / self._spec.dt_h, limit_mw)
         return changed

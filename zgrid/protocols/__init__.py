@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from zgrid.errors import UnknownNameError
 from zgrid.protocols.base import (
     Controls,
+    DispatchConfig,
     Heard,
     Inbox,
     Local,
@@ -18,6 +20,7 @@ from zgrid.protocols.base import (
     RoundsConfig,
     Status,
     Trade,
+    TradingConfig,
     Unit,
     VerticalProtocol,
 )
@@ -30,6 +33,7 @@ __all__ = [
     "HORIZONTAL",
     "VERTICAL",
     "Controls",
+    "DispatchConfig",
     "Graph",
     "Heard",
     "Inbox",
@@ -46,6 +50,7 @@ __all__ = [
     "Status",
     "Table",
     "Trade",
+    "TradingConfig",
     "Unit",
     "VerticalProtocol",
     "generator",
@@ -91,6 +96,9 @@ def horizontal_class(kind: str) -> Any:
     """The :class:`Protocol` subclass of a kind.
 
     Raises:
-        UnknownNameError: no such kind.
+        UnknownNameError: no such kind, or one whose ``Config`` says nothing of rounds.
     """
-    return resolve_class("horizontal protocol", kind, HORIZONTAL, Protocol)
+    found = resolve_class("horizontal protocol", kind, HORIZONTAL, Protocol)
+    if not issubclass(found.Config, RoundsConfig):
+        raise UnknownNameError(f"horizontal protocol {kind!r}: its Config has to be a zgrid.protocols.RoundsConfig")
+    return found

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result, RoundsConfig
+from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig
 from zgrid.protocols.graph import Graph, islands
 
 
@@ -42,7 +42,7 @@ class AverageConsensus(Protocol):
     any delay, with a mean that drifts.
     """
 
-    Config: ClassVar[type[ProtocolConfig]] = AverageConsensusConfig
+    Config: ClassVar[type[RoundsConfig]] = AverageConsensusConfig
     RESULT = ("consensus",)
 
     @classmethod

@@ -165,7 +165,7 @@ class Protocol(ABC):
     ``loss`` or ``delay`` reaches the same result under it, if later.
     """
 
-    Config: ClassVar[type[ProtocolConfig]]
+    Config: ClassVar[type[RoundsConfig]]
     RESULT: ClassVar[tuple[str, ...]] = ()
     """Names of the entries of ``Result.values``."""
     ROLES: ClassVar[tuple[Role, ...]] = ("peer",)
@@ -214,7 +214,7 @@ class Protocol(ABC):
 
     def done(self) -> bool:
         """Whether it has converged locally."""
-        return self.residual() <= getattr(self.config, "tolerance", 0.0)
+        return bool(self.residual() <= self.config.tolerance)
 
 
 class Controls(NamedTuple):

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from zgrid.messages import Floats
 from zgrid.protocols.area import Angle, Area, AreaProblem, Scales, Vector
-from zgrid.protocols.base import DispatchConfig, Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result
+from zgrid.protocols.base import DispatchConfig, Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig
 
 
 class ConsensusAdmmConfig(DispatchConfig):
@@ -51,7 +51,7 @@ class ConsensusAdmm(Protocol):
     ``price`` is the mean of its buses' marginal prices, ``import_mw`` its demand less what its units give.
     """
 
-    Config: ClassVar[type[ProtocolConfig]] = ConsensusAdmmConfig
+    Config: ClassVar[type[RoundsConfig]] = ConsensusAdmmConfig
     RESULT = ("price", "import_mw")
     TOLERATES = frozenset({"loss", "delay"})
 

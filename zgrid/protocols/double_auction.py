@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from zgrid.messages import Floats
-from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result, TradingConfig
+from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig, TradingConfig
 from zgrid.protocols.graph import Graph, diameter
 from zgrid.protocols.orders import VALUES, Clearing, Order, Pricing, account, clear
 
@@ -57,7 +57,7 @@ class DoubleAuction(Protocol):
     Tolerates loss, delay, duplicates and reordering: what is lost is said again in the next round.
     """
 
-    Config: ClassVar[type[ProtocolConfig]] = DoubleAuctionConfig
+    Config: ClassVar[type[RoundsConfig]] = DoubleAuctionConfig
     RESULT = ("traded_mwh", "trade_price")
     TRADES = True
     TOLERATES = frozenset({"loss", "delay"})

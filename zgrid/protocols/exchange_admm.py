@@ -8,17 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from zgrid.messages import Floats
-from zgrid.protocols.base import (
-    DispatchConfig,
-    Inbox,
-    Local,
-    Outbox,
-    Participant,
-    Protocol,
-    ProtocolConfig,
-    Result,
-    Unit,
-)
+from zgrid.protocols.base import DispatchConfig, Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig, Unit
 from zgrid.protocols.incremental_cost_consensus import balance_price
 
 
@@ -60,7 +50,7 @@ class ExchangeAdmm(Protocol):
     an iteration takes two rounds, on a complete graph one.
     """
 
-    Config: ClassVar[type[ProtocolConfig]] = ExchangeAdmmConfig
+    Config: ClassVar[type[RoundsConfig]] = ExchangeAdmmConfig
     RESULT = ("lambda", "mismatch_mw", "iterations")
     ROLES = ("peer", "coordinator", "subordinate")
     TOLERATES = frozenset({"loss", "delay"})

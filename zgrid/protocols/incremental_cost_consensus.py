@@ -9,17 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from zgrid.messages import Floats
-from zgrid.protocols.base import (
-    DispatchConfig,
-    Inbox,
-    Local,
-    Outbox,
-    Participant,
-    Protocol,
-    ProtocolConfig,
-    Result,
-    Unit,
-)
+from zgrid.protocols.base import DispatchConfig, Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig, Unit
 from zgrid.protocols.graph import Graph, islands, weight_matrix
 from zgrid.protocols.running_sums import RunningSums
 
@@ -72,7 +62,7 @@ class IncrementalCostConsensus(Protocol):
     without, their power jumps at a price.
     """
 
-    Config: ClassVar[type[ProtocolConfig]] = IncrementalCostConsensusConfig
+    Config: ClassVar[type[RoundsConfig]] = IncrementalCostConsensusConfig
     RESULT = ("lambda", "mismatch_mw")
     TOLERATES = frozenset({"loss", "delay"})
 

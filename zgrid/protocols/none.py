@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from zgrid.messages import Floats
-from zgrid.protocols.base import Inbox, Local, Outbox, Protocol, ProtocolConfig, Result, VerticalProtocol
+from zgrid.protocols.base import Inbox, Local, Outbox, Protocol, ProtocolConfig, Result, RoundsConfig, VerticalProtocol
 
 
 class NoneConfig(ProtocolConfig):
@@ -32,10 +34,17 @@ class NoVertical(VerticalProtocol):
         return result
 
 
+class SilenceConfig(RoundsConfig):
+    """It has the parameters of all that talk, and does nothing with them."""
+
+    kind: str = "none"
+    rounds: int = Field(1, ge=1, le=10_000, description="rounds in which nothing is said")
+
+
 class NoHorizontal(Protocol):
     """A peer that says nothing and comes to nothing. It tolerates everything."""
 
-    Config: ClassVar[type[ProtocolConfig]] = NoneConfig
+    Config: ClassVar[type[RoundsConfig]] = SilenceConfig
     TOLERATES = frozenset({"loss", "delay"})
 
     def start(self, step: int, local: Local) -> Outbox:

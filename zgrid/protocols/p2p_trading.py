@@ -10,17 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from pydantic import Field
 
-from zgrid.protocols.base import (
-    Inbox,
-    Local,
-    Outbox,
-    Participant,
-    Protocol,
-    ProtocolConfig,
-    Result,
-    Trade,
-    TradingConfig,
-)
+from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig, Trade, TradingConfig
 from zgrid.protocols.graph import Graph
 from zgrid.protocols.orders import LEAST_MWH, VALUES, account
 
@@ -217,7 +207,7 @@ class P2PTrading(Protocol):
     faults, since bargaining goes on meanwhile: it does not reach the same result under them.
     """
 
-    Config: ClassVar[type[ProtocolConfig]] = P2PTradingConfig
+    Config: ClassVar[type[RoundsConfig]] = P2PTradingConfig
     RESULT = ("traded_mwh", "trade_price")
     TRADES = True
 

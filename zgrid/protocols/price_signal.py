@@ -78,7 +78,7 @@ class PriceNegotiation(Protocol):
     The mismatch is known to the coordinator alone; a subordinate reports 0.
     """
 
-    Config: ClassVar[type[ProtocolConfig]] = PriceSignalConfig
+    Config: ClassVar[type[RoundsConfig]] = PriceSignalConfig
     RESULT = ("price", "mismatch_mw")
     ROLES: ClassVar[tuple[Role, ...]] = ("coordinator", "subordinate")
     TOLERATES = frozenset({"loss", "delay"})

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from zgrid.protocols.base import DispatchConfig, Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result
+from zgrid.protocols.base import DispatchConfig, Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig
 from zgrid.protocols.running_sums import RunningSums
 
 
@@ -34,7 +34,7 @@ class RatioConsensus(Protocol):
     A message holds the totals of y and z given so far, so loss, delay, duplication and reordering cost time only.
     """
 
-    Config: ClassVar[type[ProtocolConfig]] = RatioConsensusConfig
+    Config: ClassVar[type[RoundsConfig]] = RatioConsensusConfig
     RESULT = ("ratio",)
     TOLERATES = frozenset({"loss", "delay"})
 

@@ -35,8 +35,8 @@ class Rounds:
         self.messages = 0
         """Messages said in this step, frames without a word not counted."""
         self._carry = as_sent if carry is None else carry
-        self._cap = int(getattr(protocol.config, "rounds", 1))
-        self._policy = str(getattr(protocol.config, "stop", "fixed"))
+        self._cap = int(protocol.config.rounds)
+        self._policy = str(protocol.config.stop)
         self._agreed = self._stop = 0
 
     def start(self, step: int, local: Local) -> Mapping[str, Peer]:

@@ -48,9 +48,9 @@ class Table:
         """``participants``: a graph of peers, or participants as graph.peers and graph.star make them. ``carries``: the
         links into each participant, where they have faults.
         """
-        config, members = prepared(protocol, config, participants)
+        checked, members = prepared(protocol, config, participants)
         self.walks = {
-            name: seated(protocol, config, me, seed, (carries or {}).get(name)) for name, me in members.items()
+            name: seated(protocol, checked, me, seed, (carries or {}).get(name)) for name, me in members.items()
         }
 
     def play(self, locals: Mapping[str, Local], step: int = 1) -> Run:
@@ -78,7 +78,7 @@ def prepared(
     protocol: type[Protocol],
     config: ProtocolConfig | Mapping[str, Any],
     participants: Graph | Mapping[str, Participant],
-) -> tuple[ProtocolConfig, dict[str, Participant]]:
+) -> tuple[Any, dict[str, Participant]]:
     """A checked configuration, and everybody as a participant: who is given by neighbours is a peer among them."""
     if not isinstance(config, ProtocolConfig):
         config = protocol.Config.model_validate({"kind": protocol.__name__, **config})

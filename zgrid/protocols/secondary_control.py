@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, ProtocolConfig, Result, RoundsConfig
+from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig
 
 
 class SecondaryControlConfig(RoundsConfig):
@@ -56,7 +56,7 @@ class SecondaryControl(Protocol):
     that away in the next ones, so within one step the result is another, and loss is not among what it declares.
     """
 
-    Config: ClassVar[type[ProtocolConfig]] = SecondaryControlConfig
+    Config: ClassVar[type[RoundsConfig]] = SecondaryControlConfig
     RESULT = ("effort",)
 
     @classmethod
