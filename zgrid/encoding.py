@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgrid.errors import MessageError
-from zgrid.messages import BODIES, KIND, Envelope, Item
+from zgrid.messages import BODIES, KIND, Envelope, Item, Table
+from zgrid.tables import fault
 
 VERSION = 3
 MAX_BYTES = 1 << 20
@@ -86,6 +87,8 @@ def _body(kind: str, fields: Any) -> Any:
     body = BODIES[kind]._make(fields)
     if kind == "batch":
         return body._replace(items=tuple(map(_item, body.items)))
+    if kind == "columns":
+        return body._replace(tables=tuple(map(_table, body.tables)))
     if kind == "resume":
         return body._replace(history=tuple(map(_item, body.history)))
     return body
@@ -111,6 +114,20 @@ def _item(fields: Any) -> Item:
     return Item(channel, kind, sender, incarnation, step, round, _body(kind, body))
 
 
+def _table(fields: Any) -> Table:
+    """A table within a message.
+
+    Raises:
+        MessageError: it is none.
+    """
+    if type(fields) is not tuple or len(fields) != len(Table._fields):
+        raise MessageError("malformed: a table")
+    wrong = fault(*fields)
+    if wrong:
+        raise MessageError(f"malformed: {wrong}")
+    return Table._make(fields)
+
+
 _FLOAT_ONLY = frozenset((float,))
 _ARRAY = 1
 
@@ -118,7 +135,8 @@ _ARRAY = 1
 def _pack_array(value: Any) -> msgpack.ExtType:
     if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.char not in "df":
         raise TypeError(f"no place in a message for {type(value).__name__}")
-    return msgpack.ExtType(_ARRAY, value.dtype.char.encode() + value.astype("<" + value.dtype.str[1:]).tobytes())
+    code, stored = (b"d", "<f8") if value.dtype.char == "d" else (b"f", "<f4")
+    return msgpack.ExtType(_ARRAY, code + value.astype(stored, copy=False).tobytes())
 
 
 def _unpack_array(code: int, data: bytes) -> NDArray[Any]:
@@ -195,6 +213,7 @@ _CHECK_OF: dict[str, Callable[[Any], bool]] = {
     "GappyArray": _is_gappy_array,
     "Sizes": _are_sizes,
     "Items": _is_tuple,
+    "Tables": _is_tuple,
     "Steps": _are_whole,
 }
 
@@ -222,4 +241,4 @@ def _checks(body: Any) -> tuple[_Check, ...]:
 
 _CHECKS = {kind: _checks(body) for kind, body in BODIES.items()}
 _FIELDS = {kind: len(body._fields) for kind, body in BODIES.items()}
-_WITHIN = frozenset(BODIES) - {"batch", "resume"}
+_WITHIN = frozenset(BODIES) - {"batch", "resume", "columns"}

@@ -88,6 +88,28 @@ class Fleet:
         columns = (self.p_mw.T, self.q_mvar.T, self.cost.T, self.violation.T, entries)
         return [DeviceState._make(values) for values in zip(*columns, strict=True)]
 
+    @property
+    def places(self) -> list[NDArray[np.intp]]:
+        """Where the devices of each kind stand in the order of the topology."""
+        return [kind.places for kind in self._kinds]
+
+    def rows(self) -> list[Array]:
+        """What the devices of the first copy did, kind by kind: (n_devices of the kind, 4 + n_state), of p_mw, q_mvar,
+        cost, violation and the state. New arrays each time.
+        """
+        told = np.stack([array[0] for array in (self.p_mw, self.q_mvar, self.cost, self.violation)], axis=1)
+        return [
+            np.concatenate((told[kind.places], *(entry[0, :, None] for entry in state)), axis=1)
+            for kind, state in zip(self._kinds, self._states, strict=True)
+        ]
+
+    def put(self, states: Sequence[Array]) -> None:
+        """Let the devices of every copy go on from these states, kind by kind: (n_devices of the kind, n_state)."""
+        self._states = [
+            tuple(np.broadcast_to(entry, (self.n, len(kind.places))).copy() for entry in state.T)
+            for kind, state in zip(self._kinds, states, strict=True)
+        ]
+
     def _initial(self, kind: _Kind) -> tuple[Array, ...]:
         shape = (self.n, len(kind.places))
         return tuple(np.broadcast_to(entry, shape).copy() for entry in kind.device.initial())

@@ -6,13 +6,14 @@ import os
 import time
 import traceback
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from zgrid.errors import LostMessageError, MessageError
-from zgrid.messages import ENV, KIND, Batch, Beat, Body, Envelope, Failure, Item, channel
+from zgrid.messages import ENV, KIND, Batch, Beat, Body, Columns, Envelope, Failure, Item, channel
 from zgrid.messaging import MessageBroker, count_refusal
 from zgrid.post import Post
+from zgrid.tables import count, items
 
 _LATENCIES = 2000
 _EVERYBODY: frozenset[str] = frozenset(("*",))
@@ -33,6 +34,16 @@ class Receiver(Protocol):
 
     def receive(self, envelope: Envelope) -> Iterable[Post]:
         """Take a message; what is to be sent because of it."""
+
+
+class Crew(Protocol):
+    """Takes what a node says in columns in place of the receivers whom it concerns."""
+
+    def hear(self, node: str, envelope: Envelope) -> Sequence[Columns] | None:
+        """Take it; what to answer the env in columns. None: it is for the receivers, one by one."""
+
+    def release(self) -> None:
+        """Something else is handed to a receiver: let them all know what was taken for them."""
 
 
 class Bus(NamedTuple):
@@ -82,6 +93,8 @@ class Host:
         self._elsewhere: dict[str, frozenset[str]] = {}
         self._pending: dict[str, list[tuple[str, Envelope]]] = {}
         self._said: list[tuple[str, str, int, int, Body]] | None = None
+        self._crew: Crew | None = None
+        self._column_taps: list[Callable[[Envelope], None]] = []
 
     # ---- who is here -----------------------------------------------------------------------------------------------
 
@@ -104,6 +117,7 @@ class Host:
 
     def remove(self, receiver: Receiver) -> None:
         """Host a receiver no longer; its counts stay."""
+        self._release()
         self.receivers.remove(receiver)
         self._mine.discard(receiver.id)
         self.broker.refused.update(receiver.refused)
@@ -119,8 +133,17 @@ class Host:
             self.broker.expect(name, (steward_of(node),))
             self.broker.subscribe(name)
 
+    def man(self, crew: Crew) -> None:
+        """Let a crew hear what comes in columns first."""
+        self._crew = crew
+
+    def tap_columns(self, hear: Callable[[Envelope], None]) -> None:
+        """Let ``hear`` know of all that is said here in columns, and of what is heard and not taken apart."""
+        self._column_taps.append(hear)
+
     def suspend(self, agent: str) -> None:
         """Keep what an agent here hears, until :meth:`resume`."""
+        self._release()
         self._pending.setdefault(agent, [])
 
     def resume(self, agent: str) -> list[tuple[str, Envelope]]:
@@ -134,7 +157,9 @@ class Host:
     def say_again(self) -> None:
         """Send what was said in the last step once more, to those elsewhere."""
         for sender, to, step, round, body in self._said or ():
-            if self._nodes_elsewhere(to):
+            if type(body) is Columns:
+                self._publish(sender, to, step, round, body)
+            elif self._nodes_elsewhere(to):
                 incarnation = self._incarnations.get(sender, 0)
                 self._out.append(Item(to, KIND[type(body)], sender, incarnation, step, round, body))
 
@@ -158,6 +183,23 @@ class Host:
         if self._nodes_elsewhere(to):
             incarnation = self._incarnations.get(sender, 0)
             self._out.append(Item(to, KIND[type(body)], sender, incarnation, step, round, body))
+
+    def send_columns(self, node: str, step: int, columns: Columns) -> None:
+        """Send at once what all here have to say to those of a node in one phase."""
+        assert self._bus is not None
+        to = channel("batch", node, self._bus.name)
+        for table in columns.tables:
+            self._messages[f"{table.kind}/"] += count(table.agents)
+        if self._said is not None:
+            self._keep(self._node, to, step, 0, columns)
+        for hear in self._column_taps:
+            hear(self._envelope(self._node, step, 0, columns, 0))
+        try:
+            self._publish(self._node, to, step, 0, columns)
+        except MessageError:  # too much for one frame
+            self._out += items(columns, step)
+        else:
+            self._batches[to] += 1
 
     def _keep(self, sender: str, to: str, step: int, round: int, body: Body) -> None:
         assert self._said is not None
@@ -255,27 +297,47 @@ class Host:
             return True  # said from here, and heard here before it went out
         kind = type(envelope.body)
         self._latency[kind].append(time.time_ns() - envelope.sent_ns)
-        if kind is Batch:
+        if kind is Batch or kind is Columns:
             self._unpack(name, envelope)
         else:
             self._deliver(name, envelope)
         return True
 
     def _unpack(self, name: str, envelope: Envelope) -> None:
-        """Put what is in a batch in line, as if it had been said alone."""
+        """Put what is in a batch in line, as if it had been said alone, or let the crew take it all."""
         if not self._is_batch(name, envelope.sender):
             count_refusal(self.broker.refused, "stranger", envelope.sender)
             return
         origin, batch = self._origins[name], envelope.body
+        if isinstance(batch, Columns) and self._is_taken(origin, envelope):
+            return
         assert self._bus is not None
-        assert isinstance(batch, Batch)
+        assert isinstance(batch, Batch | Columns)
         homes = self._bus.homes
-        for to, _, sender, incarnation, step, round, body in batch.items:
+        said_here = batch.items if isinstance(batch, Batch) else items(batch, envelope.step)
+        for to, _, sender, incarnation, step, round, body in said_here:
             if origin != ENV and homes.get(sender) != origin:
                 count_refusal(self.broker.refused, "stranger", sender)
             elif self.broker.admits(sender, incarnation):
                 said = Envelope(sender, envelope.run, incarnation, 0, step, round, envelope.sent_ns, body)
                 self._here.append((to, said))
+
+    def _is_taken(self, origin: str, envelope: Envelope) -> bool:
+        """Whether the crew takes what a node says in columns, and so it is answered in columns."""
+        if self._crew is None or self._incarnations or self._pending:
+            return False
+        answer = self._crew.hear(origin, envelope)
+        if answer is None:
+            return False
+        for hear in self._column_taps:
+            hear(envelope)
+        for columns in answer:
+            self.send_columns(ENV, envelope.step, columns)
+        return True
+
+    def _release(self) -> None:
+        if self._crew is not None:
+            self._crew.release()
 
     def _is_batch(self, name: str, sender: str) -> bool:
         """Whether a channel is for batches of the node whose steward speaks."""
@@ -299,6 +361,8 @@ class Host:
 
     def _let_act(self, receiver: Receiver, envelope: Envelope) -> None:
         """Hand on, and send the answers. An agent that raises is told to the env, which decides; the node lives."""
+        if self._crew is not None:
+            self._crew.release()
         try:
             for to, step, round, body in receiver.receive(envelope):
                 self.send(receiver.id, to, step, round, body)

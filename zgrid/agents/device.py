@@ -32,6 +32,11 @@ class DeviceAgent:
         self._state = floats("initial state", self.device.initial())
         return DeviceState(0.0, 0.0, 0.0, 0.0, self._state)
 
+    @property
+    def state(self) -> Floats:
+        """Its state, in the order of its kind's ``STATE``."""
+        return self._state
+
     def restore(self, step: int, state: Floats) -> None:
         """Go on from the state it had after a step."""
         self._step, self._state = step, state

@@ -117,6 +117,15 @@ class GridAgent:
         self._learn(states, network)
         return Report(0.0, (0.0,) * len(self.reward.term_names) + measured(network), self._observation)
 
+    @property
+    def last_network(self) -> NetworkState | None:
+        """What it knows of the network; None before the first observation of an episode."""
+        return self._last_network
+
+    def catch_up(self, states: Sequence[DeviceState], network: NetworkState) -> None:
+        """Know what a step has shown that somebody else took for it."""
+        self._learn(states, network)
+
     # ---- the same on messages --------------------------------------------------------------------------------------
 
     def receive(self, envelope: Envelope) -> list[Post]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -113,6 +113,14 @@ class _Solved(Reward):
         return -cost - self.config.penalty * safety, tuple(told.get(name, 0.0) for name in self.term_names)
 
 
+def added(values: Iterable[Value]) -> Value:
+    """One after the other, as arrays add; ``sum`` compensates floats from Python 3.12 on, and gives other bits."""
+    total: Value = 0.0
+    for value in values:
+        total = total + value
+    return total
+
+
 def excursions(vm_pu: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
     """How far each voltage is outside [low, high], pu, (n_bus,) float64; a dead bus counts as 0 pu."""
     alive = np.fmax(vm_pu, 0.0)  # fmax takes 0 where the other is NaN
@@ -198,9 +206,9 @@ class Economic(_Solved):
         formed = config.forming_cost * abs(network.p_forming_mw) * self.dt_h
         voltage = VOLTAGE[config.voltage](network.vm_pu, config.vm_min_pu, config.vm_max_pu)
         loading = overload(network.loading)
-        limits = sum((state.violation for state in states), 0.0)
+        limits = added(state.violation for state in states)
         safety = config.voltage_weight * voltage + config.overload_weight * loading + config.device_weight * limits
-        reward = -(sum(costs) + energy_cost + lost + formed) - config.penalty * safety
+        reward = -(added(costs) + energy_cost + lost + formed) - config.penalty * safety
         return reward, (*costs, energy_cost, lost, formed, energy_cost * 0.0, voltage, loading, limits, safety)
 
 
@@ -228,9 +236,9 @@ class Reference(_Solved):
         costs = self._device_costs(states)
         voltage = voltage_l1(network.vm_pu, config.vm_min_pu, config.vm_max_pu)
         loading = overload(network.line_loading)
-        limits = sum((state.violation for state in states), 0.0)
+        limits = added(state.violation for state in states)
         safety = voltage + loading + limits
-        return -sum(costs) - config.penalty * safety, (*costs, safety * 0.0, voltage, loading, limits, safety)
+        return -added(costs) - config.penalty * safety, (*costs, safety * 0.0, voltage, loading, limits, safety)
 
 
 REWARDS = {"economic": "zgrid.agents.reward:Economic", "reference": "zgrid.agents.reward:Reference"}
