@@ -205,6 +205,7 @@ class NetworkedGridEnv(pettingzoo.ParallelEnv[str, Observation, Any]):  # type: 
         topology = self.topology
         self._specs = {spec.id: spec for spec in topology.grid_specs}
         self._terms = {agent: spec.term_names for agent, spec in self._specs.items()}
+        self._told = [(*names, "own_reward") for names in self._terms.values()]
         self._codecs = action_codecs(topology)
         self._days = np.array(self._world.calendar.days(topology.profiles.split, topology.episode_steps))
         self.action_spaces = dict(zip(self.possible_agents, (codec.space for codec in self._codecs), strict=True))
@@ -246,7 +247,7 @@ class NetworkedGridEnv(pettingzoo.ParallelEnv[str, Observation, Any]):  # type: 
 
     def _infos(self, outcome: Outcome) -> dict[str, dict[str, Any]]:
         """Every term of each grid by name, and its own reward also where rewards are shared."""
-        infos = dict(zip(self.possible_agents, outcome.infos(tuple(self._terms.values())), strict=True))
+        infos = dict(zip(self.possible_agents, outcome.infos(self._told), strict=True))
         self._tell_events(infos)
         return infos
 

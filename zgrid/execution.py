@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 import traceback
 import uuid
@@ -90,8 +89,9 @@ class Execution(ABC):
         """
 
     def step_all(self, values: Array) -> Outcome:
-        """The same where no grid decides itself, with the actions of all side by side, (n_controls,) float64; only where
-        :attr:`columnar`.
+        """The same where no grid decides itself, with the actions of all side by side, (n_controls,) float64.
+
+        Only where :attr:`columnar`.
         """
         raise NotImplementedError
 
@@ -122,7 +122,8 @@ class DirectExecution(Execution):
         self.columnar = bool(groups)
         if groups:
             self._overview = Overview(topology, world, {ENV: groups})
-            agents = {agent.id: agent for agent in (*self._grids, *itertools.chain.from_iterable(self._devices))}
+            agents: dict[str, GridAgent | DeviceAgent] = {grid.id: grid for grid in self._grids}
+            agents |= {device.id: device for devices in self._devices for device in devices}
             self._squad = Squad({spec.id: spec for spec in topology.grid_specs}, groups, agents)
 
     def start(self) -> None:
@@ -165,9 +166,7 @@ class DirectExecution(Execution):
         said, told = overview.singles({ENV: states}), overview.networks({ENV: networks})
         groups = iter(said)
         mine = [[next(groups) for _ in devices] for devices in self._devices]
-        return Outcome(
-            said, [self._ask(g, g.assess, s, n) for g, s, n in zip(self._grids, mine, told, strict=True)]
-        )
+        return Outcome(said, [self._ask(g, g.assess, s, n) for g, s, n in zip(self._grids, mine, told, strict=True)])
 
     def _begin_step(self) -> None:
         self._step += 1

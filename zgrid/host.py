@@ -9,11 +9,11 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from zgrid import tables
 from zgrid.errors import LostMessageError, MessageError
 from zgrid.messages import ENV, KIND, Batch, Beat, Body, Columns, Envelope, Failure, Item, channel
 from zgrid.messaging import MessageBroker, count_refusal
 from zgrid.post import Post
-from zgrid.tables import count, items
 
 _LATENCIES = 2000
 _EVERYBODY: frozenset[str] = frozenset(("*",))
@@ -189,7 +189,7 @@ class Host:
         assert self._bus is not None
         to = channel("batch", node, self._bus.name)
         for table in columns.tables:
-            self._messages[f"{table.kind}/"] += count(table.agents)
+            self._messages[f"{table.kind}/"] += tables.count(table.agents)
         if self._said is not None:
             self._keep(self._node, to, step, 0, columns)
         for hear in self._column_taps:
@@ -197,7 +197,7 @@ class Host:
         try:
             self._publish(self._node, to, step, 0, columns)
         except MessageError:  # too much for one frame
-            self._out += items(columns, step)
+            self._out += tables.items(columns, step)
         else:
             self._batches[to] += 1
 
@@ -314,7 +314,7 @@ class Host:
         assert self._bus is not None
         assert isinstance(batch, Batch | Columns)
         homes = self._bus.homes
-        said_here = batch.items if isinstance(batch, Batch) else items(batch, envelope.step)
+        said_here = batch.items if isinstance(batch, Batch) else tables.items(batch, envelope.step)
         for to, _, sender, incarnation, step, round, body in said_here:
             if origin != ENV and homes.get(sender) != origin:
                 count_refusal(self.broker.refused, "stranger", sender)

@@ -31,13 +31,9 @@ class Outcome:
         return [_pad(report.observation, size) for report, size in zip(self.reports, sizes, strict=True)]
 
     def infos(self, names: Sequence[Names]) -> list[dict[str, Any]]:
-        """The terms of each grid by their names, and its ``own_reward``."""
-        infos = []
-        for report, mine in zip(self.reports, names, strict=True):
-            info: dict[str, Any] = dict(zip(mine, report.terms, strict=True))
-            info["own_reward"] = report.reward
-            infos.append(info)
-        return infos
+        """The terms of each grid, and then its reward, by these names."""
+        pairs = zip(self.reports, names, strict=True)
+        return [dict(zip(mine, (*report.terms, report.reward), strict=True)) for report, mine in pairs]
 
 
 class ColumnOutcome(Outcome):
@@ -72,18 +68,17 @@ class ColumnOutcome(Outcome):
     def infos(self, names: Sequence[Names]) -> list[dict[str, Any]]:
         told: list[list[float]] = []
         for (n_terms, _), values in self._tables:
-            told += values[:, 1 : 1 + n_terms].tolist()
-        rewards, terms = self.rewards(), self._order.grids_of(told)
-        infos: list[dict[str, Any]] = [dict(zip(*pair, strict=False)) for pair in zip(names, terms, strict=True)]
-        for info, reward in zip(infos, rewards, strict=True):
-            info["own_reward"] = reward
-        return infos
+            told += values[:, [*range(1, 1 + n_terms), 0]].tolist()
+        rows = self._order.grids_of(told)
+        return [dict(zip(*pair, strict=True)) for pair in zip(names, rows, strict=True)]
 
 
 class Order:
     """How what comes table by table is put into the order of the topology."""
 
-    def __init__(self, grids: Sequence[str], devices: Sequence[str], of_grids: Sequence[str], of_devices: Sequence[str]):
+    def __init__(
+        self, grids: Sequence[str], devices: Sequence[str], of_grids: Sequence[str], of_devices: Sequence[str]
+    ):
         """The ids in the order of the topology, and in that of the rows of all tables."""
         self._grids = _places(grids, of_grids)
         self._devices = _places(devices, of_devices)

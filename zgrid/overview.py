@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -76,7 +77,7 @@ class Overview:
 
     def _wire_actions(self) -> None:
         ends = np.cumsum([0, *(len(spec.controls) for spec in self._specs.values())]).tolist()
-        self._controls = dict(zip(self._specs, zip(ends, ends[1:], strict=False), strict=False))
+        self._controls = dict(zip(self._specs, itertools.pairwise(ends), strict=True))
         self._actions: dict[str, tuple[list[Shape], list[NDArray[np.intp]]]] = {}
         for node, groups in self._groups.items():
             shapes: list[Shape] = [("action", " ".join(ids), (len(self._specs[ids[0]].controls),)) for ids in groups]

@@ -38,10 +38,10 @@ class ActionCodec:
         self._grid = spec.id
         self._controls: tuple[Control, ...] = tuple(control for _, control in spec.controls)
         self.size = len(self._controls)
-        self.shape: tuple[int, ...] = (padded_size,)
-        self.is_dict = kind == "dict"
+        self._is_dict = kind == "dict"
+        self.shape: tuple[int, ...] | None = None if self._is_dict else (padded_size,)
         self.space: Space = (
-            self._dict_space() if self.is_dict else gymnasium.spaces.Box(-1.0, 1.0, self.shape, np.float32)
+            self._dict_space() if self._is_dict else gymnasium.spaces.Box(-1.0, 1.0, (padded_size,), np.float32)
         )
 
     def to_flat(self, action: Any) -> Floats:
@@ -50,7 +50,7 @@ class ActionCodec:
         Raises:
             ActionError: another shape, or not finite. Entries beyond [-1, 1] are clipped where they are applied.
         """
-        if self.is_dict:
+        if self._is_dict:
             return self._flatten(action)
         values = np.asarray(action, dtype=np.float64)
         if values.shape != self.shape:
@@ -97,12 +97,15 @@ def flat_of_all(codecs: Sequence[ActionCodec], actions: Sequence[Any]) -> NDArra
     """The flat actions of all grids side by side, (n_controls,) float64; None unless all are arrays of numbers that are
     in order: then each codec takes its own, or says what is wrong.
     """
-    for codec, action in zip(codecs, actions, strict=True):
-        if codec.is_dict or type(action) is not np.ndarray or action.dtype.kind != "f" or action.shape != codec.shape:
-            return None
+    if set(map(type, actions)) != {np.ndarray} or [action.shape for action in actions] != [c.shape for c in codecs]:
+        return None
+    if any(action.dtype.kind != "f" for action in actions):
+        return None
     flat: NDArray[np.float64] = np.concatenate(actions, dtype=np.float64)
-    if any(codec.size != codec.shape[0] for codec in codecs):
-        flat = np.concatenate([action[: codec.size] for codec, action in zip(codecs, actions, strict=True)], dtype=float)
+    if len(flat) != sum(codec.size for codec in codecs):
+        flat = np.concatenate(
+            [action[: codec.size] for codec, action in zip(codecs, actions, strict=True)], dtype=float
+        )
     return flat if np.isfinite(flat).all() else None
 
 

@@ -1,8 +1,8 @@
 """Squad: the grids of one process and their devices, stepped as arrays with the bits that their agents would give.
 
-It takes the lead when all is well and told in columns, and gives it back to the agents, who then know all that was said,
-as soon as anything else is said: a reset, a single message, a failure. Whatever arrays cannot do, or do otherwise than
-floats (a division by zero, an overflow), is left to the agents, so it is them who fail, by name.
+It takes the lead when all is well and told in columns. As soon as anything else is said (a reset, a single message, a
+failure) it gives the lead back to the agents, who then know all that was said. Whatever arrays cannot do, or do not as
+floats do (a division by zero, an overflow), is left to the agents, so it is them who fail, by name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zgrid.agents import DeviceAgent, GridAgent
 from zgrid.agents.grid import measured, observation
 from zgrid.agents.reward import Reward
 from zgrid.agents.spec import GRID_SERIES, GridSpec
-from zgrid.fleet import Fleet
+from zgrid.fleet import Line, selected
 from zgrid.messages import ENV, Action, Columns, DeviceState, Envelope, Steps, Table
 from zgrid.tables import (
     Array,
@@ -43,14 +43,11 @@ class _Group(NamedTuple):
     """Grids that are alike. ``devices`` has, for each device of a grid, its kind and the rows of all grids' there."""
 
     ids: tuple[str, ...]
+    agents: str
     reward: Reward
     devices: tuple[tuple[int, Any], ...]
     n_controls: int
     n_terms: int
-
-    @property
-    def agents(self) -> str:
-        return " ".join(self.ids)
 
 
 class Squad:
@@ -61,8 +58,9 @@ class Squad:
         self._agents = agents
         self._grids = [specs[grid] for group in groups for grid in group]
         devices = [device for spec in self._grids for device in spec.devices]
-        self._fleet = Fleet(devices, 1, self._grids[0].dt_h)
-        self._devices = [[devices[place].id for place in places] for places in self._fleet.places]
+        self._line = Line(devices, self._grids[0].dt_h)
+        self._devices = [[devices[place].id for place in places] for places in self._line.places]
+        self._names = [" ".join(ids) for ids in self._devices]
         self._groups = self._group([[specs[grid] for grid in group] for group in groups])
         self._actions = tuple(("action", group.agents, (group.n_controls,)) for group in self._groups)
         self._sizes: list[Steps] = []
@@ -89,10 +87,8 @@ class Squad:
         body, step = envelope.body, envelope.step
         if node != ENV or type(body) is not Columns or not body.tables:
             return None
-        if body.tables[0].kind == "action":
-            answer = self.act(step, body.tables)
-        else:
-            answer = self.assess(step, body.tables)
+        take = self.act if body.tables[0].kind == "action" else self.assess
+        answer = take(step, body.tables)
         return None if answer is None else [Columns(answer)]
 
     def act(self, step: int, actions: Sequence[Table]) -> tuple[Table, ...] | None:
@@ -102,16 +98,17 @@ class Squad:
         try:
             with np.errstate(all="raise", under="ignore"):
                 values = np.concatenate([one.values for one in actions])
-                self._fleet.step(values[None], self._series[None], self._local[None])
-                states = self._fleet.rows()
+                states = self._line.step(values, self._series, self._local)
         except Exception:  # noqa: BLE001 - whatever it is, the agents find it, and tell whose it is
-            return self._give_up()
+            self._give_up()
+            return None
         done = tuple(
-            table("state", " ".join(ids), (values.shape[1] - 4,), values)
-            for ids, values in zip(self._devices, states, strict=True)
+            table("state", names, (values.shape[1] - 4,), values)
+            for names, values in zip(self._names, states, strict=True)
         )
         if not all(np.isfinite(one.values).all() for one in done):
-            return self._give_up()
+            self._give_up()
+            return None
         self._step, self._said, self._states = step, (list(actions), list(done)), states
         return done
 
@@ -126,9 +123,11 @@ class Squad:
                 seen = [network_columns(one, sizes) for one, sizes in zip(values, self._sizes, strict=True)]
                 reports = tuple(map(self._report, self._groups, seen, self._prices))
         except Exception:  # noqa: BLE001 - as above
-            return self._give_up()
+            self._give_up()
+            return None
         if not all(np.isfinite(one.values).all() for one in reports):
-            return self._give_up()
+            self._give_up()
+            return None
         self._done, self._known = step, (self._said[1], list(networks))
         self._learn(values)
         return reports
@@ -155,7 +154,7 @@ class Squad:
         places = [
             (kind, row) for _, kind, row in sorted(
                 (int(place), kind, row)
-                for kind, where in enumerate(self._fleet.places) for row, place in enumerate(where)
+                for kind, where in enumerate(self._line.places) for row, place in enumerate(where)
             )
         ]  # fmt: skip
         found, begin = [], 0
@@ -163,9 +162,9 @@ class Squad:
             size = len(specs[0].devices)
             own = places[begin : begin + size * len(specs)]
             begin += len(own)
-            devices = tuple((own[k][0], _selected([row for _, row in own[k::size]])) for k in range(size))
+            devices = tuple((own[k][0], selected(np.array([row for _, row in own[k::size]]))) for k in range(size))
             ids, n_terms = tuple(spec.id for spec in specs), len(specs[0].term_names)
-            found.append(_Group(ids, specs[0].build_reward(), devices, len(specs[0].controls), n_terms))
+            found.append(_Group(ids, " ".join(ids), specs[0].build_reward(), devices, len(specs[0].controls), n_terms))
         return tuple(found)
 
     def _takes_lead(self, step: int) -> bool:
@@ -183,7 +182,7 @@ class Squad:
         if len(networks) < len(grids) or None in networks or self._failures == _PATIENCE:
             return False
         states = [np.array([agent.state for agent in ids]).reshape(len(ids), -1) for ids in devices]  # type: ignore[union-attr]
-        self._fleet.put(states)
+        self._line.put(states)
         return self._begin(step, networks)
 
     def _begin(self, step: int, networks: Sequence[Any]) -> bool:
@@ -223,8 +222,7 @@ class Squad:
         seen = observation(states, network, ())
         sizes = (group.n_terms, seen.shape[1])
         values = np.empty((len(group.ids), width("report", sizes)))
-        for column, value in enumerate((reward, *terms, *measured(network))):
-            values[:, column] = value
+        values[:, : 1 + group.n_terms] = np.array((reward, *terms, *measured(network))).T
         values[:, 1 + group.n_terms :] = seen
         return table("report", group.agents, sizes, values)
 
@@ -271,11 +269,3 @@ class Squad:
 
 def _envelope(sender: str, step: int, body: Any) -> Envelope:
     return Envelope(sender, "", 0, 0, step, 0, 0, body)
-
-
-def _selected(where: list[int]) -> Any:
-    """Rows as a slice where they follow each other at one distance, which costs no copy."""
-    distance = where[1] - where[0] if len(where) > 1 else 1
-    if distance > 0 and where == list(range(where[0], where[0] + distance * len(where), distance)):
-        return slice(where[0], where[-1] + 1, distance)
-    return np.array(where, dtype=np.intp)

@@ -2,7 +2,7 @@
 
     action    its values
     state     p_mw, q_mvar, cost, violation, then the state
-    network   converged, p_pcc_mw, q_pcc_mvar, p_forming_mw, p_unserved_mw, then what is measured, local, series and clock
+    network   converged, p_pcc_mw, q_pcc_mvar, p_forming_mw, p_unserved_mw, then measured, local, series and clock
     report    the reward, then the terms and the observation
 
 A table says by itself whom it concerns and how long the parts are, so that a bystander can read it too.
@@ -70,7 +70,7 @@ def items(columns: Columns, step: int) -> Iterator[Item]:
 def network_sizes(network: NetworkState) -> Steps:
     """How long the parts of a network's row are."""
     lists = (network.measured, network.local, network.series, network.clock)
-    return (*network.sizes, *map(len, lists))
+    return (*network.sizes, *(len(one) for one in lists))
 
 
 def network_row(network: NetworkState) -> list[float]:
@@ -82,7 +82,7 @@ def network_row(network: NetworkState) -> list[float]:
 def state_columns(values: Array) -> DeviceState:
     """Rows of states, (n, 4 + n_state), as one whose numbers are arrays (n,)."""
     p_mw, q_mvar, cost, violation, *state = values.T
-    return DeviceState(p_mw, q_mvar, cost, violation, tuple(state))  # type: ignore[arg-type]
+    return DeviceState(p_mw, q_mvar, cost, violation, tuple(state))
 
 
 def network_columns(values: Array, sizes: Steps) -> Any:

@@ -73,10 +73,11 @@ def messages(heard: Heard) -> Iterator[Message]:
     received_ns, channel, data = heard
     envelope = decode(data)
     yield Message(received_ns, channel, envelope, len(data))
-    if type(envelope.body) in (Batch, Columns):
-        within = envelope.body.items if type(envelope.body) is Batch else items(envelope.body, envelope.step)
-        for to, _, sender, incarnation, step, round, body in within:
-            said = Envelope(sender, envelope.run, incarnation, 0, step, round, envelope.sent_ns, body)
+    body = envelope.body
+    if isinstance(body, Batch | Columns):
+        within = body.items if isinstance(body, Batch) else items(body, envelope.step)
+        for to, _, sender, incarnation, step, round, one in within:
+            said = Envelope(sender, envelope.run, incarnation, 0, step, round, envelope.sent_ns, one)
             yield Message(received_ns, to, said, 0)
 
 

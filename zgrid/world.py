@@ -234,9 +234,7 @@ class World:
         q = np.array([state.q_mvar for state in injecting], dtype=np.float64)
         return self._solve_for(p, q, np.array([states[k].state[at] for k, at in self.moving], dtype=np.float64))
 
-    def _solve_for(
-        self, p: NDArray[np.float64], q: NDArray[np.float64], positions: NDArray[np.float64]
-    ) -> Solution:
+    def _solve_for(self, p: NDArray[np.float64], q: NDArray[np.float64], positions: NDArray[np.float64]) -> Solution:
         self.power_flow.set_injections(p, q, self._load_scale[self._row])
         if self.moving:
             self.power_flow.set_topology(positions)

@@ -297,7 +297,7 @@ def measured(network: NetworkState) -> Floats:
     low = np.fmin.reduce(network.vm_pu, axis=-1)
     high = np.fmax.reduce(network.vm_pu, axis=-1)
     if isinstance(network.p_pcc_mw, np.ndarray):
-        voltages = np.nan_to_num(low), np.nan_to_num(high)
+        voltages = np.where(np.isnan(low), 0.0, low), np.where(np.isnan(high), 0.0, high)
         return network.p_pcc_mw, network.q_pcc_mvar, *voltages, network.converged + 0.0
     low, high = (0.0 if math.isnan(value) else float(value) for value in (low, high))
     return network.p_pcc_mw, network.q_pcc_mvar, low, high, 1.0 if network.converged else 0.0

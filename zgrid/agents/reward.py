@@ -98,8 +98,10 @@ class _Solved(Reward):
 
     def assess_rows(self, states: Sequence[Any], network: Any, price: Any) -> tuple[Any, tuple[Any, ...]]:
         reward, terms = self._assess(states, network, price)
-        diverged, costs = self._diverged()
         good = network.converged
+        if good.all():
+            return reward, terms
+        diverged, costs = self._diverged()
         return np.where(good, reward, diverged), tuple(np.where(good, *pair) for pair in zip(terms, costs, strict=True))
 
     @abstractmethod

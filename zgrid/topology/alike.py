@@ -23,7 +23,7 @@ Groups: TypeAlias = tuple[tuple[str, ...], ...]
 
 
 def alike(topology: Topology, grids: Iterable[str] | None = None) -> Groups:
-    """The grids, all or these, in groups of one sort each; empty where they cannot, or should not, be stepped as arrays."""
+    """The grids, all or these, in groups of one sort; empty where they cannot, or should not, be stepped as arrays."""
     wanted = set(topology.grids if grids is None else grids)
     specs = [spec for spec in topology.grid_specs if spec.id in wanted]
     if not all(map(_is_exact, specs)):
@@ -35,7 +35,7 @@ def alike(topology: Topology, grids: Iterable[str] | None = None) -> Groups:
 
 
 def squads(topology: Topology, plans: Mapping[str, NodePlan]) -> dict[str, Groups]:
-    """The groups of each node, where all agents of the topology can be stepped so: each grid in a node with its devices."""
+    """The groups of each node, where all agents of the topology can be stepped so: each grid with all its devices."""
     home = homes(dict(plans), topology)
     if any(home[device.id] != home[device.grid] for device in topology.device_specs) or ENV in map(
         home.__getitem__, topology.grids
@@ -59,7 +59,7 @@ def _shape_of_reward(spec: GridSpec) -> str:
 
 
 def _sort(topology: Topology, spec: GridSpec) -> Any:
-    """What two grids share that are alike: all that makes their messages as long, and their rewards the same function."""
+    """What grids share that are alike: all that makes their messages as long, and their rewards the same function."""
     config = topology.grids[spec.id]
     devices = tuple((device.config.kind, len(device.controls)) for device in spec.devices)
     return config.network.kind, config.connect_at is None, devices, spec.reward
