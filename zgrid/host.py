@@ -16,6 +16,7 @@ from zgrid.messaging import MessageBroker, count_refusal
 from zgrid.post import Post
 
 _LATENCIES = 2000
+_new = tuple.__new__
 _EVERYBODY: frozenset[str] = frozenset(("*",))
 
 
@@ -180,9 +181,10 @@ class Host:
             self._keep(sender, to, step, round, body)
         if to in self._routes:
             self._here.append((to, self._envelope(sender, step, round, body, 0)))
-        if self._nodes_elsewhere(to):
+        nodes = self._elsewhere.get(to)
+        if self._nodes_elsewhere(to) if nodes is None else nodes:
             incarnation = self._incarnations.get(sender, 0)
-            self._out.append(Item(to, KIND[type(body)], sender, incarnation, step, round, body))
+            self._out.append(_new(Item, (to, KIND[type(body)], sender, incarnation, step, round, body)))
 
     def send_columns(self, node: str, step: int, columns: Columns) -> None:
         """Send at once what all here have to say to those of a node in one phase."""
@@ -251,14 +253,16 @@ class Host:
     def _publish(self, sender: str, to: str, step: int, round: int, body: Body) -> None:
         key = (sender, to)
         sequence = self._sequence.get(key, 0)
-        size = self.broker.publish(to, self._envelope(sender, step, round, body, sequence))
+        incarnation = self.incarnation if sender == self._node else self._incarnations.get(sender, 0)
+        envelope = (sender, self.run, incarnation, sequence, step, round, time.time_ns(), body)
+        size = self.broker.publish(to, _new(Envelope, envelope))
         self._sequence[key] = sequence + 1
         if size:
             self._bytes[to] += size
 
     def _envelope(self, sender: str, step: int, round: int, body: Body, sequence: int) -> Envelope:
         incarnation = self.incarnation if sender == self._node else self._incarnations.get(sender, 0)
-        return Envelope(sender, self.run, incarnation, sequence, step, round, time.time_ns(), body)
+        return _new(Envelope, (sender, self.run, incarnation, sequence, step, round, time.time_ns(), body))
 
     def _nodes_elsewhere(self, to: str) -> frozenset[str]:
         """The other nodes that hear a channel; of a channel that is not of agents, anybody may be one."""
@@ -319,8 +323,8 @@ class Host:
             if origin != ENV and homes.get(sender) != origin:
                 count_refusal(self.broker.refused, "stranger", sender)
             elif self.broker.admits(sender, incarnation):
-                said = Envelope(sender, envelope.run, incarnation, 0, step, round, envelope.sent_ns, body)
-                self._here.append((to, said))
+                said = (sender, envelope.run, incarnation, 0, step, round, envelope.sent_ns, body)
+                self._here.append((to, _new(Envelope, said)))
 
     def _is_taken(self, origin: str, envelope: Envelope) -> bool:
         """Whether the crew takes what a node says in columns, and so it is answered in columns."""
@@ -344,14 +348,14 @@ class Host:
         return name in self._origins and sender == steward_of(self._origins[name])
 
     def _deliver(self, name: str, envelope: Envelope) -> None:
-        if name in self._taps:
+        if self._taps and name in self._taps:
             self._taps[name](name, envelope)
         for receiver, senders in self._routes.get(name, ()):
             if envelope.sender not in senders:
                 count_refusal(receiver.refused, "stranger", envelope.sender)
             elif receiver.id == ENV:
                 receiver.receive(envelope)
-            elif receiver.id in self._pending:
+            elif self._pending and receiver.id in self._pending:
                 self._pending[receiver.id].append((name, envelope))
             else:
                 self._let_act(receiver, envelope)

@@ -9,6 +9,8 @@ from zgrid.gather import STALE
 from zgrid.messages import DeviceState, Envelope, Floats, Reset, Setpoint, channel, floats
 from zgrid.post import Post
 
+_new = tuple.__new__  # a named tuple's own makes a call in Python of each
+
 
 class DeviceAgent:
     """The agent of one device. ``reset`` and ``apply`` are what it does; ``receive`` does it on messages."""
@@ -60,7 +62,7 @@ class DeviceAgent:
         said = floats("effect and state", (*effect, *state))
         p_mw, q_mvar, cost, violation = said[:4]
         self._state = said[4:]
-        return DeviceState(p_mw, q_mvar, cost, violation, self._state)
+        return _new(DeviceState, (p_mw, q_mvar, cost, violation, self._state))
 
     def receive(self, envelope: Envelope) -> list[Post]:
         """Reset or Setpoint in, DeviceState out: once, on a channel that grid and env both hear."""
@@ -79,4 +81,4 @@ class DeviceAgent:
             self.refused[f"unexpected {envelope.sender}"] += 1
             return []
         self._step = envelope.step
-        return [Post(self._channel, self._step, 0, state)]
+        return [_new(Post, (self._channel, self._step, 0, state))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from zlib import crc32
 
 import numpy as np
@@ -30,6 +31,8 @@ from zgrid.messages import (
 from zgrid.policies import Actor, GridView, Policy, policy_class
 from zgrid.post import Post
 from zgrid.protocols import Controls, HorizontalProtocol, Outbox, VerticalProtocol, horizontal_class, vertical_class
+
+_new = tuple.__new__  # a named tuple's own makes a call in Python of each
 
 OBSERVATION_LIMIT = 100.0
 """Observations are clipped to +-this, so that their Box is finite."""
@@ -85,7 +88,7 @@ class GridAgent:
         fallen back, what they had before, and then what is safe.
         """
         self._setpoints = setpoints = self._fallen_setpoints() if self.fallen else self._chosen_setpoints()
-        return [Setpoint(values, series) for values, series in zip(setpoints, self._device_series, strict=True)]
+        return [_new(Setpoint, pair) for pair in zip(setpoints, self._device_series, strict=True)]
 
     def fall_back(self, fallen: bool = True) -> None:
         """From now on its devices hold their setpoints for ``hold_steps``, and then are told the safe
@@ -187,7 +190,7 @@ class GridAgent:
         """Post a round and wait for the neighbours', or decide where there is none."""
         if not outbox:
             return [
-                Post(address, self._step, 0, setpoint)
+                _new(Post, (address, self._step, 0, setpoint))
                 for address, setpoint in zip(self._setpoint_channels, self.decide(), strict=True)
             ]
         self._round = round
@@ -208,7 +211,7 @@ class GridAgent:
             return []
         states = self._states.values()
         report = self.observe(states, network) if self._resetting else self.assess(states, network)
-        return [Post(self._report_channel, self._step, 0, report)]
+        return [_new(Post, (self._report_channel, self._step, 0, report))]
 
     # ---- what it knows ---------------------------------------------------------------------------------------------
 
@@ -276,6 +279,14 @@ def observation(states: Sequence[DeviceState], network: NetworkState, told: Floa
     known += (network.p_pcc_mw, network.q_pcc_mvar)
     n = len(known)
     n_bus, n_line, n_trafo = network.sizes
+    if network.measured.ndim == 1:
+        known += network.measured.tolist()
+        if isfinite(sum(known)) and min(known) >= -OBSERVATION_LIMIT and max(known) <= OBSERVATION_LIMIT:
+            whole = np.array(known, dtype=np.float32)
+            whole[n + n_bus : n + n_bus + n_line + n_trafo] *= 0.01
+            whole.flags.writeable = False
+            return whole
+        del known[n:]
     seen: FiniteArray = np.empty((*network.measured.shape[:-1], n + network.measured.shape[-1]), dtype=np.float32)
     seen[..., :n] = np.array(known).T
     seen[..., n:] = network.measured
@@ -294,11 +305,16 @@ def _said(outbox: Outbox) -> Outbox:
 
 def measured(network: NetworkState) -> Floats:
     """The values of ``MEASURED``; of a batch, an array (n_rows,) each."""
+    if network.measured.ndim == 1:
+        voltages = network.vm_pu.tolist()
+        if voltages and isfinite(sum(voltages)):
+            flag = 1.0 if network.converged else 0.0
+            return network.p_pcc_mw, network.q_pcc_mvar, min(voltages), max(voltages), flag
     low = np.fmin.reduce(network.vm_pu, axis=-1)
     high = np.fmax.reduce(network.vm_pu, axis=-1)
     if isinstance(network.p_pcc_mw, np.ndarray):
-        voltages = np.where(np.isnan(low), 0.0, low), np.where(np.isnan(high), 0.0, high)
-        return network.p_pcc_mw, network.q_pcc_mvar, *voltages, network.converged + 0.0
+        seen = np.where(np.isnan(low), 0.0, low), np.where(np.isnan(high), 0.0, high)
+        return network.p_pcc_mw, network.q_pcc_mvar, *seen, network.converged + 0.0
     low, high = (0.0 if math.isnan(value) else float(value) for value in (low, high))
     return network.p_pcc_mw, network.q_pcc_mvar, low, high, 1.0 if network.converged else 0.0
 
