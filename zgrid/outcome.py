@@ -69,8 +69,7 @@ class ColumnOutcome(Outcome):
         told: list[list[float]] = []
         for (n_terms, _), values in self._tables:
             told += values[:, [*range(1, 1 + n_terms), 0]].tolist()
-        rows = self._order.grids_of(told)
-        return [dict(zip(*pair, strict=True)) for pair in zip(names, rows, strict=True)]
+        return list(map(dict, map(zip, names, self._order.grids_of(told))))
 
 
 class Order:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import gymnasium
@@ -93,16 +94,19 @@ def action_codecs(topology: Topology) -> list[ActionCodec]:
     ]
 
 
+_SHAPE, _DTYPE, _SIZE = map(attrgetter, ("shape", "dtype", "size"))
+
+
 def flat_of_all(codecs: Sequence[ActionCodec], actions: Sequence[Any]) -> NDArray[np.float64] | None:
     """The flat actions of all grids side by side, (n_controls,) float64; None unless all are arrays of numbers that are
     in order: then each codec takes its own, or says what is wrong.
     """
-    if set(map(type, actions)) != {np.ndarray} or [action.shape for action in actions] != [c.shape for c in codecs]:
+    if set(map(type, actions)) != {np.ndarray} or list(map(_SHAPE, actions)) != list(map(_SHAPE, codecs)):
         return None
-    if any(action.dtype.kind != "f" for action in actions):
+    if any(dtype.kind != "f" for dtype in set(map(_DTYPE, actions))):
         return None
     flat: NDArray[np.float64] = np.concatenate(actions, dtype=np.float64)
-    if len(flat) != sum(codec.size for codec in codecs):
+    if len(flat) != sum(map(_SIZE, codecs)):
         flat = np.concatenate(
             [action[: codec.size] for codec, action in zip(codecs, actions, strict=True)], dtype=float
         )

@@ -153,23 +153,28 @@ def fault(kind: Any, agents: Any, sizes: Any, values: Any) -> str:
         return "sizes of a table"
     if type(values) is not np.ndarray or values.dtype.char != "d":
         return "values of a table"
-    if values.size != count(agents) * width(kind, sizes):
+    return _fault_of_values(kind, agents, sizes, values)
+
+
+def _fault_of_values(kind: str, agents: str, sizes: Steps, values: Array) -> str:
+    n, columns = count(agents), width(kind, sizes)
+    if values.size != n * columns:
         return "length of a table"
     if kind == "network":
-        return _fault_of_networks(values.reshape(count(agents), -1), sizes)
-    if not np.isfinite(values).all():
+        return _fault_of_networks(values.reshape(n, columns), sizes)
+    if not np.logical_and.reduce(np.isfinite(values)):
         return "a number of a table"
-    if kind == "report" and values.size and not np.abs(values).max() <= _FLOAT32_MAX:
-        return _fault_of_reports(values.reshape(count(agents), -1), sizes)
+    if kind == "report" and not np.abs(values).max(initial=0.0) <= _FLOAT32_MAX:
+        return _fault_of_reports(values.reshape(n, columns), sizes)
     return ""
 
 
 def _fault_of_networks(values: Array, sizes: Steps) -> str:
     if sum(sizes[:3]) > sizes[3]:
         return "sizes of a table"
-    if not ((values[:, 0] == 0.0) | (values[:, 0] == 1.0)).all():
+    if not {0.0, 1.0}.issuperset(values[:, 0].tolist()):
         return "a flag of a table"
-    if np.isfinite(values).all():
+    if np.logical_and.reduce(np.isfinite(values.reshape(-1))):
         return ""
     end = 5 + sizes[3]
     good = not np.isinf(values).any() and np.isfinite(values[:, :5]).all() and np.isfinite(values[:, end:]).all()
