@@ -6,25 +6,34 @@ import hashlib
 import os
 import signal
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import small_topology
 from devices.test_acting import all_kinds
+from test_recording import recording
 
 import zgrid
 from zgrid.agents.reward import Economic
 from zgrid.devices.generator import Generator
 from zgrid.encoding import decode, encode
 from zgrid.errors import AgentError, MessageError
+from zgrid.host import Bus, Host
 from zgrid.messages import Action, Columns, DeviceState, Envelope, Item, NetworkState, Report, Table, channel
+from zgrid.messaging import Delivery, Heard, MessageBroker, Tap
+from zgrid.muster import Muster
+from zgrid.post import Post
+from zgrid.replaying import replay
 from zgrid.tables import items, network_row, network_sizes, table
 from zgrid.topology import alike, load
 from zgrid.topology.generated import generate
 from zgrid.topology.nodes import node_plans
+from zgrid.watching import Ear
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
 NEVER = 10**6
@@ -324,3 +333,126 @@ def test_columns_hold_no_messages_in_a_batch() -> None:
     )
     with pytest.raises(MessageError, match="within"):
         decode(encode(Envelope("node:b", "run", 1, 0, 7, 0, 5, Batch((within,)))))
+
+
+def test_a_worker_that_talks_in_columns_is_replayed_byte_for_byte(tmp_path: Path) -> None:
+    content, path = {**generate(8), "episode_steps": 4}, tmp_path / "pool.zrec"
+    with closing(zgrid.parallel_env(content, **POOL)) as env:
+        env.reset(seed=1)  # the proxy is there now
+        assert env._execution is not None
+        with recording(Tap(env._execution._host.broker.address), path):  # type: ignore[attr-defined]
+            env.reset(seed=2)
+            for _ in play(env, 4):
+                pass
+            env.close()
+    result = replay(path, load(content, POOL, checked=False), "pool_2")
+    assert (result.different, result.first) == (0, None)
+    assert result.kinds["columns"] == 8
+    assert result.kinds["in batches"] == 4 * (4 + 12) + 4 + 12, "and those of the reset"
+
+
+def test_a_bystander_hears_agents_not_tables() -> None:
+    heard = Heard(5, "batch/env/pool_1/", encode(two("state")))
+    ear = Ear()
+    whole, *found = ear.take(heard)
+    assert whole.kind == "columns"
+    assert [(message.channel, message.envelope.sender, message.size) for message in found] == [
+        ("state/mg_1/", "mg_1", 0),
+        ("state/mg_2/", "mg_2", 0),
+    ]
+    assert [same(message.envelope.body, BODIES["state"]) for message in found] == [True, True]
+
+
+# ---- in the host ---------------------------------------------------------------------------------------------------
+
+
+class Hearer:
+    """A receiver that keeps what it is handed."""
+
+    def __init__(self, agent: str, *names: str) -> None:
+        self.id, self.refused = agent, Counter[str]()
+        self.hears = dict.fromkeys(names, frozenset((agent, "env")))
+        self.heard: list[Envelope] = []
+
+    def receive(self, envelope: Envelope) -> tuple[Post, ...]:
+        self.heard.append(envelope)
+        return ()
+
+
+class Script(MessageBroker):
+    """A broker that hears what a test says."""
+
+    def __init__(self, *deliveries: Delivery) -> None:
+        super().__init__()
+        self.left = list(deliveries)
+
+    def publish(self, channel: str, envelope: Envelope) -> int:
+        return 0
+
+    def subscribe(self, channel: str) -> None:
+        pass
+
+    def poll(self, timeout_s: float) -> Delivery | None:
+        return self.left.pop(0) if self.left else None
+
+    def close(self) -> None:
+        pass
+
+
+def test_columns_of_agents_that_live_elsewhere_are_refused_one_by_one() -> None:
+    """``mg_2`` is no agent of the node that says it."""
+    bus = Bus("env", {}, {"mg_1": "pool_1", "mg_2": "pool_2"})
+    host = Host(Script(Delivery("batch/env/pool_1/", two("state"))), "run", 0, bus)
+    hearer = Hearer("mg_1", "state/mg_1/", "state/mg_2/")
+    host.add(hearer)
+    host.hear_batches(["pool_1"])
+    while host.pump(0.0):
+        pass
+    assert [envelope.sender for envelope in hearer.heard] == ["mg_1"]
+    assert host.refused() == {"stranger mg_2": 1}
+
+
+def test_columns_of_a_stranger_are_refused() -> None:
+    bus = Bus("env", {}, {"mg_1": "pool_1", "mg_2": "pool_1"})
+    stranger = two("state")._replace(sender="node:pool_2")
+    host = Host(Script(Delivery("batch/env/pool_1/", stranger)), "run", 0, bus)
+    host.add(Hearer("mg_1", "state/mg_1/"))
+    host.hear_batches(["pool_1"])
+    while host.pump(0.0):
+        pass
+    assert host.refused() == {"stranger node:pool_2": 1}
+
+
+SHAPES: dict[str, tuple[tuple[str, str, tuple[int, ...]], ...]] = {
+    "pool_1": (("state", "mg_1 mg_2", (1,)),),
+    "pool_2": (("state", "mg_3", (1,)),),
+}
+
+
+def test_a_muster_counts_what_is_late_or_said_twice() -> None:
+    refused: Counter[str] = Counter()
+    muster = Muster(refused)
+    muster.open(7, SHAPES)
+    assert muster.hear("pool_1", two("state")) == ()
+    assert muster.hear("pool_1", two("state")) == ()
+    assert muster.hear("pool_1", two("state")._replace(step=6)) == ()
+    assert refused == {"duplicate node:pool_1": 1, "stale node:pool_1": 1}
+    assert (muster.complete, muster.missing) == (False, ("mg_3",))
+
+
+def test_a_muster_leaves_other_shapes_and_later_steps_to_the_receivers() -> None:
+    muster = Muster(Counter())
+    assert muster.hear("pool_1", two("state")) is None, "not open"
+    muster.open(7, SHAPES)
+    assert muster.hear("pool_1", two("state", agents="mg_2 mg_1")) is None
+    assert muster.hear("pool_1", two("state")._replace(step=8)) is None
+    assert muster.hear("pool_2", two("state")) is None
+    assert muster.taken == {}
+
+
+def test_what_a_muster_took_comes_one_by_one_when_it_dissolves() -> None:
+    muster = Muster(Counter())
+    muster.open(7, SHAPES)
+    muster.hear("pool_1", two("state"))
+    assert [(item.sender, item.step) for item in muster.dissolve()] == [("mg_1", 7), ("mg_2", 7)]
+    assert not muster.is_open
