@@ -22,6 +22,7 @@ from zgrid.messages import (
     Batch,
     Beat,
     Brief,
+    Columns,
     DeviceState,
     Envelope,
     Failure,
@@ -43,11 +44,13 @@ from zgrid.messages import (
     StatsRequest,
     Stop,
     Stopped,
+    Table,
     channel,
 )
 
 NAN, INF = math.nan, math.inf
 ITEM = Item("setpoint/mg_1.dg_1/", "setpoint", "mg_1", 1, 7, 0, Setpoint((0.5, 0.0, 1.0), (0.7,)))
+TABLE = Table("state", "mg_1.dg_1 mg_1.ess_1", (1,), np.arange(10.0))
 EXAMPLES = {
     "probe": Probe("node:mg_1.dg_1"),
     "roll_call": RollCall("c0ffee", 0),
@@ -83,6 +86,7 @@ EXAMPLES = {
     "stop": Stop(),
     "stopped": Stopped(("mg_1",)),
     "batch": Batch((ITEM, ITEM._replace(round=2))),
+    "columns": Columns((TABLE,)),
 }
 FIELDS = [(kind, k) for kind, body in EXAMPLES.items() for k in range(len(body))]
 
@@ -107,6 +111,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "GappyArray": gappy_arrays,
     "Steps": st.lists(counts, max_size=4).map(tuple),
     "Items": st.lists(st.builds(ITEM._replace, step=counts, sender=st.text()), max_size=3).map(tuple),
+    "Tables": st.lists(st.builds(TABLE._replace, agents=st.just("a b")), max_size=3).map(tuple),
     "Sizes": st.just((0, 0, 0)),  # any array is long enough
 }
 WRONG: dict[str, tuple[Any, ...]] = {
@@ -131,6 +136,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
         [[*ITEM[:2], 1, *ITEM[3:]]],
         [["a", "batch", *ITEM[2:6], [[]]]],
     ),
+    "Tables": (None, 1, "x", [1], [["state", "a"]], [[*TABLE[:3], [0.0] * 10]], [[1, *TABLE[1:]]]),
     "Sizes": (None, 3, [3, 1], [3, 1, 0, 0], [3, 1, -1], [3.0, 1, 0], "abc", [3, 1, 1]),
 }
 
@@ -284,7 +290,9 @@ def test_a_field_of_the_wrong_type_or_not_finite_is_refused(kind: str, k: int) -
     for value in WRONG[annotation(kind, k)]:
         body = list(EXAMPLES[kind])
         body[k] = value
-        with pytest.raises(MessageError, match=f"a field of {kind}|sizes of {kind}|an item|within|setpoint takes"):
+        with pytest.raises(
+            MessageError, match=f"a field of {kind}|sizes of {kind}|an item|table|within|setpoint takes"
+        ):
             decode(pack(frame(kind, body)))
 
 

@@ -12,8 +12,9 @@ from typing import NamedTuple, TypeAlias
 
 from zgrid.agents import DeviceAgent, GridAgent
 from zgrid.host import Host
-from zgrid.messages import KIND, DeviceState, Envelope, Floats, Item, Reset, Steps, channel
+from zgrid.messages import ENV, KIND, Columns, DeviceState, Envelope, Floats, Item, Reset, Steps, channel
 from zgrid.post import Post
+from zgrid.tables import items
 from zgrid.topology import Topology
 from zgrid.topology.traffic import lines
 
@@ -55,13 +56,18 @@ class Chronicle:
         devices = {device.id for device in topology.device_specs}
         self._remembering = {device.id for device in topology.device_specs if device.remembers}
         self._states = {channel("state", agent): agent for agent in self._history if agent in devices}
+        self._columns: list[Envelope] = []
+        """What was said in columns in this episode, and is taken apart when somebody has to know it."""
 
     def attach(self, host: Host) -> None:
         """Hear what they hear, and what devices say of their state."""
-        host.tap({**self._of, **self._states}, self._keep)
+        host.tap({**self._of, **self._states}, self._hear)
+        if self._history:
+            host.tap_columns(self._columns.append)
 
     def memory(self, agent: str) -> Memory:
         """What the agent's successor has to know."""
+        self._take_apart()
         at, state = self._last.get(agent, (0, ()))
         return Memory(at, state, tuple(self._fallen[agent]), tuple(self._history[agent].values()))
 
@@ -74,6 +80,21 @@ class Chronicle:
         """From this step on it does so no longer."""
         if len(self._fallen[agent]) % 2 == 1:
             self._fallen[agent].append(step)
+
+    def _hear(self, name: str, envelope: Envelope) -> None:
+        if type(envelope.body) is Reset and envelope.sender == ENV:
+            self._columns.clear()
+        elif self._columns:
+            self._take_apart()
+        self._keep(name, envelope)
+
+    def _take_apart(self) -> None:
+        """Keep what was said in columns, in the order in which it was."""
+        for envelope in self._columns:
+            assert type(envelope.body) is Columns
+            for to, _, sender, incarnation, step, round, body in items(envelope.body, envelope.step):
+                self._keep(to, Envelope(sender, envelope.run, incarnation, 0, step, round, envelope.sent_ns, body))
+        self._columns.clear()
 
     def _keep(self, name: str, envelope: Envelope) -> None:
         sender, _, incarnation, _, step, round, _, body = envelope

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zgrid.command import FAILED, OK, add_connect, count, guarded, nothing_heard, seconds, tell
-from zgrid.messages import Batch
+from zgrid.messages import Batch, Columns
 from zgrid.messaging import Tap
 from zgrid.watching import ChannelFigures, Ear, tap
 
@@ -170,7 +170,8 @@ def _echo(arguments: argparse.Namespace) -> int:
                 told = True
             for message in ear.take(heard) if heard is not None else ():
                 frame = heard.channel if heard is not None else ""
-                if type(message.envelope.body) is Batch or not (message.channel + " " + frame).startswith(prefix):
+                holds_others = isinstance(message.envelope.body, Batch | Columns)
+                if holds_others or not (message.channel + " " + frame).startswith(prefix):
                     continue
                 print(show(message), flush=True)
                 shown += 1

@@ -12,10 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgrid.errors import MessageError
-from zgrid.messages import BODIES, KIND, Envelope, Item
+from zgrid.messages import BODIES, KIND, Envelope, Item, Table
+from zgrid.readers import READERS
+from zgrid.tables import fault
 
 VERSION = 4
 MAX_BYTES = 1 << 20
+
+_TEN, _FIVE = b"\x9a", b"\x95"
+"""MessagePack's begin of arrays of ten entries, which an envelope is, and of five."""
+
+FREQUENT = frozenset(BODIES[kind] for kind in READERS)
+"""The bodies that every step or round has."""
+
+_new = tuple.__new__
 
 
 def packer() -> msgpack.Packer:
@@ -67,7 +77,44 @@ def decode(data: bytes) -> Envelope:
     ):
         raise MessageError("malformed: envelope")
     body = _body(kind, fields)
-    return Envelope(sender, run, incarnation, sequence, step, round, sent_ns, body)
+    return _new(Envelope, (sender, run, incarnation, sequence, step, round, sent_ns, body))
+
+
+class Familiar:
+    """Messages of one speaker on one channel, in one run and incarnation: the begin of all of them has the same bytes,
+    so that one comparison is the check of all that stands there.
+    """
+
+    __slots__ = ("_head", "_read", "_size", "incarnation", "key", "kind", "run", "sender")
+
+    def __init__(self, channel: str, envelope: Envelope) -> None:
+        """Messages like this one, which was decoded and is one of the ``FREQUENT``."""
+        self.sender, self.run, self.incarnation = envelope[:3]
+        self.kind = KIND[type(envelope.body)]
+        self.key = (self.sender, channel)
+        constant = map(msgpack.packb, (VERSION, self.kind, self.sender, self.run, self.incarnation))
+        self._head = _TEN + b"".join(constant)
+        self._size = len(self._head)
+        self._read = READERS[self.kind]
+
+    def decode(self, data: bytes) -> Envelope | None:
+        """The envelope in ``data``, checked as by :func:`decode`; None where that has to decide."""
+        if not data.startswith(self._head) or len(data) > MAX_BYTES:
+            return None
+        try:
+            sequence, step, round, sent_ns, fields = msgpack.unpackb(
+                _FIVE + data[self._size :], use_list=False, ext_hook=_unpack_array
+            )
+            body = self._read(fields) if type(fields) is tuple else None
+        except (ValueError, TypeError, IndexError, OverflowError, msgpack.UnpackException):
+            return None
+        if (
+            body is None
+            or not type(sequence) is type(step) is type(round) is type(sent_ns) is int
+            or (sequence | step | round | sent_ns) < 0
+        ):
+            return None
+        return _new(Envelope, (self.sender, self.run, self.incarnation, sequence, step, round, sent_ns, body))
 
 
 def _body(kind: str, fields: Any) -> Any:
@@ -76,6 +123,13 @@ def _body(kind: str, fields: Any) -> Any:
     Raises:
         MessageError: a field of the wrong type, a number that is not finite.
     """
+    if kind in READERS and type(fields) is tuple:
+        try:
+            body = READERS[kind](fields)
+        except (ValueError, TypeError, IndexError):
+            body = None
+        if body is not None:
+            return body
     if type(fields) is not tuple or len(fields) != _FIELDS[kind]:
         raise MessageError(f"malformed: {kind} takes {_FIELDS[kind]} fields")
     for holds, at in _CHECKS[kind]:
@@ -86,6 +140,8 @@ def _body(kind: str, fields: Any) -> Any:
     body = BODIES[kind]._make(fields)
     if kind == "batch":
         return body._replace(items=tuple(map(_item, body.items)))
+    if kind == "columns":
+        return body._replace(tables=tuple(map(_table, body.tables)))
     if kind == "resume":
         return body._replace(history=tuple(map(_item, body.history)))
     return body
@@ -108,7 +164,21 @@ def _item(fields: Any) -> Item:
         raise MessageError("malformed: an item")
     if kind not in _WITHIN:
         raise MessageError(f"malformed: {kind!r} within a message")
-    return Item(channel, kind, sender, incarnation, step, round, _body(kind, body))
+    return _new(Item, (channel, kind, sender, incarnation, step, round, _body(kind, body)))
+
+
+def _table(fields: Any) -> Table:
+    """A table within a message.
+
+    Raises:
+        MessageError: it is none.
+    """
+    if type(fields) is not tuple or len(fields) != len(Table._fields):
+        raise MessageError("malformed: a table")
+    wrong = fault(*fields)
+    if wrong:
+        raise MessageError(f"malformed: {wrong}")
+    return Table._make(fields)
 
 
 _FLOAT_ONLY = frozenset((float,))
@@ -118,7 +188,8 @@ _ARRAY = 1
 def _pack_array(value: Any) -> msgpack.ExtType:
     if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.char not in "df":
         raise TypeError(f"no place in a message for {type(value).__name__}")
-    return msgpack.ExtType(_ARRAY, value.dtype.char.encode() + value.astype("<" + value.dtype.str[1:]).tobytes())
+    code, stored = (b"d", "<f8") if value.dtype.char == "d" else (b"f", "<f4")
+    return msgpack.ExtType(_ARRAY, code + value.astype(stored, copy=False).tobytes())
 
 
 def _unpack_array(code: int, data: bytes) -> NDArray[Any]:
@@ -195,6 +266,7 @@ _CHECK_OF: dict[str, Callable[[Any], bool]] = {
     "GappyArray": _is_gappy_array,
     "Sizes": _are_sizes,
     "Items": _is_tuple,
+    "Tables": _is_tuple,
     "Steps": _are_whole,
 }
 
@@ -222,4 +294,4 @@ def _checks(body: Any) -> tuple[_Check, ...]:
 
 _CHECKS = {kind: _checks(body) for kind, body in BODIES.items()}
 _FIELDS = {kind: len(body._fields) for kind, body in BODIES.items()}
-_WITHIN = frozenset(BODIES) - {"batch", "resume"}
+_WITHIN = frozenset(BODIES) - {"batch", "resume", "columns"}

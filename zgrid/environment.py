@@ -14,11 +14,12 @@ from pettingzoo.utils import conversions
 from zgrid.agents.spec import DeviceSpec
 from zgrid.devices import device_class
 from zgrid.errors import ActionError, TopologyError
-from zgrid.execution import DirectExecution, Execution, MessageExecution, Outcome, new_run
+from zgrid.execution import DirectExecution, Execution, MessageExecution, new_run
 from zgrid.messages import ENV, DeviceState
 from zgrid.messaging import Address, InMemoryBroker, ZmqBroker, credentials_of
+from zgrid.outcome import Outcome
 from zgrid.session import Session
-from zgrid.spaces import Space, action_codecs, box, pad, policy_findings, with_state
+from zgrid.spaces import Space, action_codecs, box, flat_of_all, policy_findings, with_state
 from zgrid.topology import Source, Topology, load
 from zgrid.topology.nodes import node_plans
 from zgrid.world import World
@@ -132,11 +133,14 @@ class NetworkedGridEnv(pettingzoo.ParallelEnv[str, Observation, Any]):  # type: 
             raise ActionError("no episode is running; call reset() first")
         if actions.keys() != self._specs.keys():
             raise ActionError(f"expected actions for {', '.join(self.agents)}; got {', '.join(map(str, actions))}")
-        flat = [
-            None if (action := actions[agent]) is None else codec.to_flat(action)
-            for agent, codec in zip(self.possible_agents, self._codecs, strict=True)
-        ]
-        self._outcome = outcome = execution.step(flat)
+        given = [actions[agent] for agent in self.possible_agents]
+        values = flat_of_all(self._codecs, given) if execution.columnar else None
+        if values is None:
+            pairs = zip(given, self._codecs, strict=True)
+            flat = [None if action is None else codec.to_flat(action) for action, codec in pairs]
+            self._outcome = outcome = execution.step(flat)
+        else:
+            self._outcome = outcome = execution.step_all(values)
         self._step_count += 1
         over = self._step_count >= self.topology.episode_steps
         agents = self.agents
@@ -201,6 +205,7 @@ class NetworkedGridEnv(pettingzoo.ParallelEnv[str, Observation, Any]):  # type: 
         topology = self.topology
         self._specs = {spec.id: spec for spec in topology.grid_specs}
         self._terms = {agent: spec.term_names for agent, spec in self._specs.items()}
+        self._told = [(*names, "own_reward") for names in self._terms.values()]
         self._codecs = action_codecs(topology)
         self._days = np.array(self._world.calendar.days(topology.profiles.split, topology.episode_steps))
         self.action_spaces = dict(zip(self.possible_agents, (codec.space for codec in self._codecs), strict=True))
@@ -228,27 +233,21 @@ class NetworkedGridEnv(pettingzoo.ParallelEnv[str, Observation, Any]):  # type: 
         return execution
 
     def _observations(self, outcome: Outcome) -> dict[str, Observation]:
-        flat = {
-            agent: pad(report.observation, self._sizes[agent])
-            for agent, report in zip(self.possible_agents, outcome.reports, strict=True)
-        }
+        seen = outcome.observations(tuple(self._sizes.values()))
+        flat = dict(zip(self.possible_agents, seen, strict=True))
         if not self._with_state:
             return flat
         return {agent: {"obs": observation, "state": self.state()} for agent, observation in flat.items()}
 
     def _rewards(self, outcome: Outcome) -> dict[str, float]:
-        rewards = [report.reward for report in outcome.reports]
+        rewards = outcome.rewards()
         if self.topology.share_reward:
             rewards = [sum(rewards) / len(rewards)] * len(rewards)
         return dict(zip(self.possible_agents, rewards, strict=True))
 
     def _infos(self, outcome: Outcome) -> dict[str, dict[str, Any]]:
         """Every term of each grid by name, and its own reward also where rewards are shared."""
-        infos = {}
-        for agent, report in zip(self.possible_agents, outcome.reports, strict=True):
-            info: dict[str, Any] = dict(zip(self._terms[agent], report.terms, strict=True))
-            info["own_reward"] = report.reward
-            infos[agent] = info
+        infos = dict(zip(self.possible_agents, outcome.infos(self._told), strict=True))
         self._tell_events(infos)
         return infos
 

@@ -8,7 +8,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -28,21 +28,27 @@ from zgrid.host import Host
 from zgrid.messages import (
     ENV,
     Action,
+    Columns,
     DeviceState,
     Floats,
     NetworkState,
     Peer,
-    Report,
     Reset,
     StatsRequest,
     Stop,
+    Table,
     channel,
 )
 from zgrid.messaging import MessageBroker
 from zgrid.node import correspondents, make_agents, make_bus
+from zgrid.outcome import Outcome
+from zgrid.overview import Overview
 from zgrid.port import EnvPort
 from zgrid.session import Session, start_command
+from zgrid.squad import Squad
+from zgrid.tables import Array
 from zgrid.topology import Topology
+from zgrid.topology.alike import alike, squads
 from zgrid.topology.nodes import NodePlan
 from zgrid.topology.traffic import CONTROL
 from zgrid.world import World
@@ -53,13 +59,6 @@ Frames: TypeAlias = Mapping[str, Peer]
 _SLICE_S = 0.2
 _STOP_S = 1.0
 _OFTEN = 1000
-
-
-class Outcome(NamedTuple):
-    """What one step came to: the devices' states and the grids' reports, in the order of the topology."""
-
-    states: list[DeviceState]
-    reports: list[Report]
 
 
 class Execution(ABC):
@@ -77,6 +76,9 @@ class Execution(ABC):
     def reset(self, day: int, seed: int) -> Outcome:
         """Begin an episode."""
 
+    columnar = False
+    """Whether ``step_all`` takes the actions of all grids at once."""
+
     @abstractmethod
     def step(self, actions: Sequence[Floats | None]) -> Outcome:
         """One step; an action per grid, None: its own policy decides.
@@ -86,6 +88,13 @@ class Execution(ABC):
             StepTimeout: a message did not come.
             NodeDiedError: a node ended.
         """
+
+    def step_all(self, values: Array) -> Outcome:
+        """The same where no grid decides itself, with the actions of all side by side, (n_controls,) float64.
+
+        Only where :attr:`columnar`.
+        """
+        raise NotImplementedError
 
     def events(self) -> list[tuple[str, str]]:
         """What has happened since this was last asked: the agent (or ``*``), and what: a restart, a fallback, a
@@ -110,12 +119,19 @@ class DirectExecution(Execution):
         self._grids = [GridAgent(spec) for spec in topology.grid_specs]
         self._devices = [[DeviceAgent(device) for device in spec.devices] for spec in topology.grid_specs]
         self._step = 0
+        groups = alike(topology)
+        self.columnar = bool(groups)
+        if groups:
+            self._overview = Overview(topology, world, {ENV: groups})
+            agents: dict[str, GridAgent | DeviceAgent] = {grid.id: grid for grid in self._grids}
+            agents |= {device.id: device for devices in self._devices for device in devices}
+            self._squad = Squad({spec.id: spec for spec in topology.grid_specs}, groups, agents)
 
     def start(self) -> None:
         """Nothing to bring up."""
 
     def reset(self, day: int, seed: int) -> Outcome:
-        self._step += 1
+        self._begin_step()
         for grid in self._grids:
             self._ask(grid, grid.reset, seed)
         states = [[self._ask(device, device.reset, seed) for device in devices] for devices in self._devices]
@@ -125,7 +141,7 @@ class DirectExecution(Execution):
         return Outcome(flat, reports)
 
     def step(self, actions: Sequence[Floats | None]) -> Outcome:
-        self._step += 1
+        self._begin_step()
         frames = [self._ask(g, g.begin, self._step, action) for g, action in zip(self._grids, actions, strict=True)]
         self._coordinate(frames)
         for grid, devices in zip(self._grids, self._devices, strict=True):
@@ -138,6 +154,27 @@ class DirectExecution(Execution):
         networks = self._world.advance(flat)
         reports = [self._ask(g, g.assess, s, n) for g, s, n in zip(self._grids, states, networks, strict=True)]
         return Outcome(flat, reports)
+
+    def step_all(self, values: Array) -> Outcome:
+        overview, step = self._overview, self._step + 1
+        states = self._squad.act(step, overview.actions(values)[ENV])
+        if states is None:
+            return self.step(overview.split(values))
+        self._step = step
+        networks = overview.advance({ENV: states})[ENV]
+        reports = self._squad.assess(step, networks)
+        if reports is not None:
+            return overview.outcome({ENV: states}, {ENV: reports})
+        self._squad.release()
+        said, told = overview.singles({ENV: states}), overview.networks({ENV: networks})
+        groups = iter(said)
+        mine = [[next(groups) for _ in devices] for devices in self._devices]
+        return Outcome(said, [self._ask(g, g.assess, s, n) for g, s, n in zip(self._grids, mine, told, strict=True)])
+
+    def _begin_step(self) -> None:
+        self._step += 1
+        if self.columnar:
+            self._squad.release()
 
     def _ask(self, agent: GridAgent | DeviceAgent, method: Callable[..., T], *arguments: Any) -> T:
         """Call an agent; what it raises is told as over messages."""
@@ -209,6 +246,11 @@ class MessageExecution(Execution):
         for agent in here:
             self._host.add(agent)
         self._guard = Guard(topology, self._host, self._port, session)
+        groups = squads(topology, nodes) if bus is not None else {}
+        self.columnar = bool(groups)
+        if groups:
+            self._overview = Overview(topology, world, groups)
+            self._host.man(self._port.muster)
 
     def start(self) -> None:
         patience_s = self._topology.broker.ready_timeout_s
@@ -244,6 +286,26 @@ class MessageExecution(Execution):
             self._say(channel("action", grid), Action(action))
         states = self._collect(self._port.states, "state")
         return self._close_step(states, self._world.advance(states))
+
+    def step_all(self, values: Array) -> Outcome:
+        if not self._guard.undisturbed:
+            return self.step(self._overview.split(values))
+        self._open_step()
+        overview, muster = self._overview, self._port.muster
+        muster.open(self._step, overview.states)
+        self._say_columns(overview.actions(values))
+        heard = self._collect(self._port.states, "state")
+        if not muster.is_open:
+            return self._close_step(heard, self._world.advance(heard))
+        states = muster.taken
+        networks = overview.advance(states)
+        muster.open(self._step, overview.reports)
+        self._say_columns(networks)
+        reports = self._collect(self._port.reports, "report")
+        if muster.is_open:
+            muster.close()
+            return overview.outcome(states, muster.taken)
+        return Outcome(overview.singles(states), reports)
 
     def events(self) -> list[tuple[str, str]]:
         events, self._guard.events = self._guard.events, []
@@ -296,20 +358,30 @@ class MessageExecution(Execution):
     def _say(self, to: str, body: Any) -> None:
         self._host.send(ENV, to, self._step, 0, body)
 
+    def _say_columns(self, tables: Mapping[str, tuple[Table, ...]]) -> None:
+        for node, mine in tables.items():
+            self._host.send_columns(node, self._step, Columns(mine))
+
     def _collect(self, gather: Gather[Any], kind: str) -> list[Any]:
-        """Wait until every expected sender has been heard."""
+        """Wait until every expected sender has been heard; nothing where all have said it in columns."""
         begin, pump, taken = time.monotonic(), self._host.pump, 0
+        muster = self._port.muster
         while not gather.complete:
+            if muster.is_open and muster.complete:
+                return []
             taken += 1
             try:
                 heard = pump(_SLICE_S)
                 if not heard:
-                    begin += self._lose_patience(begin, kind, gather.missing, silent=True)
+                    begin += self._lose_patience(begin, kind, self._missing(gather), silent=True)
                 elif taken % _OFTEN == 0:  # noise from elsewhere must not hide that somebody is silent
-                    begin += self._lose_patience(begin, kind, gather.missing, silent=False)
+                    begin += self._lose_patience(begin, kind, self._missing(gather), silent=False)
             except AgentError as error:
                 self._guard.agent_failed(error, self._step)
         return gather.values()
+
+    def _missing(self, gather: Gather[Any]) -> Sequence[str]:
+        return self._port.muster.missing if self._port.muster.is_open else gather.missing
 
     def _lose_patience(self, begin: float, kind: str, missing: Sequence[str], *, silent: bool) -> float:
         """Raise if a node failed, if it took too long, or if all is silent and nobody else could speak; the seconds

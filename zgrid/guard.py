@@ -56,6 +56,11 @@ class Guard:
         self.events: list[tuple[str, str]] = []
         """What happened since it was last asked: the agent (or everybody), and what."""
 
+    @property
+    def undisturbed(self) -> bool:
+        """Whether nobody has failed so far: no successor speaks, and nobody is away."""
+        return not (self._incarnation or self._away)
+
     def start(self) -> None:
         """Beat, and listen for the beats of others."""
         self._known = dict(self._port.ready)

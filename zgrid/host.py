@@ -6,15 +6,17 @@ import os
 import time
 import traceback
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from zgrid import tables
 from zgrid.errors import LostMessageError, MessageError
-from zgrid.messages import ENV, KIND, Batch, Beat, Body, Envelope, Failure, Item, channel
+from zgrid.messages import ENV, KIND, Batch, Beat, Body, Columns, Envelope, Failure, Item, channel
 from zgrid.messaging import MessageBroker, count_refusal
 from zgrid.post import Post
 
 _LATENCIES = 2000
+_new = tuple.__new__
 _EVERYBODY: frozenset[str] = frozenset(("*",))
 
 
@@ -33,6 +35,16 @@ class Receiver(Protocol):
 
     def receive(self, envelope: Envelope) -> Iterable[Post]:
         """Take a message; what is to be sent because of it."""
+
+
+class Crew(Protocol):
+    """Takes what a node says in columns in place of the receivers whom it concerns."""
+
+    def hear(self, node: str, envelope: Envelope) -> Sequence[Columns] | None:
+        """Take it; what to answer the env in columns. None: it is for the receivers, one by one."""
+
+    def release(self) -> None:
+        """Something else is handed to a receiver: let them all know what was taken for them."""
 
 
 class Bus(NamedTuple):
@@ -82,6 +94,8 @@ class Host:
         self._elsewhere: dict[str, frozenset[str]] = {}
         self._pending: dict[str, list[tuple[str, Envelope]]] = {}
         self._said: list[tuple[str, str, int, int, Body]] | None = None
+        self._crew: Crew | None = None
+        self._column_taps: list[Callable[[Envelope], None]] = []
 
     # ---- who is here -----------------------------------------------------------------------------------------------
 
@@ -104,6 +118,7 @@ class Host:
 
     def remove(self, receiver: Receiver) -> None:
         """Host a receiver no longer; its counts stay."""
+        self._release()
         self.receivers.remove(receiver)
         self._mine.discard(receiver.id)
         self.broker.refused.update(receiver.refused)
@@ -119,8 +134,17 @@ class Host:
             self.broker.expect(name, (steward_of(node),))
             self.broker.subscribe(name)
 
+    def man(self, crew: Crew) -> None:
+        """Let a crew hear what comes in columns first."""
+        self._crew = crew
+
+    def tap_columns(self, hear: Callable[[Envelope], None]) -> None:
+        """Let ``hear`` know of all that is said here in columns, and of what is heard and not taken apart."""
+        self._column_taps.append(hear)
+
     def suspend(self, agent: str) -> None:
         """Keep what an agent here hears, until :meth:`resume`."""
+        self._release()
         self._pending.setdefault(agent, [])
 
     def resume(self, agent: str) -> list[tuple[str, Envelope]]:
@@ -134,7 +158,9 @@ class Host:
     def say_again(self) -> None:
         """Send what was said in the last step once more, to those elsewhere."""
         for sender, to, step, round, body in self._said or ():
-            if self._nodes_elsewhere(to):
+            if type(body) is Columns:
+                self._publish(sender, to, step, round, body)
+            elif self._nodes_elsewhere(to):
                 incarnation = self._incarnations.get(sender, 0)
                 self._out.append(Item(to, KIND[type(body)], sender, incarnation, step, round, body))
 
@@ -155,9 +181,27 @@ class Host:
             self._keep(sender, to, step, round, body)
         if to in self._routes:
             self._here.append((to, self._envelope(sender, step, round, body, 0)))
-        if self._nodes_elsewhere(to):
+        nodes = self._elsewhere.get(to)
+        if self._nodes_elsewhere(to) if nodes is None else nodes:
             incarnation = self._incarnations.get(sender, 0)
-            self._out.append(Item(to, KIND[type(body)], sender, incarnation, step, round, body))
+            self._out.append(_new(Item, (to, KIND[type(body)], sender, incarnation, step, round, body)))
+
+    def send_columns(self, node: str, step: int, columns: Columns) -> None:
+        """Send at once what all here have to say to those of a node in one phase."""
+        assert self._bus is not None
+        to = channel("batch", node, self._bus.name)
+        for table in columns.tables:
+            self._messages[f"{table.kind}/"] += tables.count(table.agents)
+        if self._said is not None:
+            self._keep(self._node, to, step, 0, columns)
+        for hear in self._column_taps:
+            hear(self._envelope(self._node, step, 0, columns, 0))
+        try:
+            self._publish(self._node, to, step, 0, columns)
+        except MessageError:  # too much for one frame
+            self._out += tables.items(columns, step)
+        else:
+            self._batches[to] += 1
 
     def _keep(self, sender: str, to: str, step: int, round: int, body: Body) -> None:
         assert self._said is not None
@@ -209,14 +253,16 @@ class Host:
     def _publish(self, sender: str, to: str, step: int, round: int, body: Body) -> None:
         key = (sender, to)
         sequence = self._sequence.get(key, 0)
-        size = self.broker.publish(to, self._envelope(sender, step, round, body, sequence))
+        incarnation = self.incarnation if sender == self._node else self._incarnations.get(sender, 0)
+        envelope = (sender, self.run, incarnation, sequence, step, round, time.time_ns(), body)
+        size = self.broker.publish(to, _new(Envelope, envelope))
         self._sequence[key] = sequence + 1
         if size:
             self._bytes[to] += size
 
     def _envelope(self, sender: str, step: int, round: int, body: Body, sequence: int) -> Envelope:
         incarnation = self.incarnation if sender == self._node else self._incarnations.get(sender, 0)
-        return Envelope(sender, self.run, incarnation, sequence, step, round, time.time_ns(), body)
+        return _new(Envelope, (sender, self.run, incarnation, sequence, step, round, time.time_ns(), body))
 
     def _nodes_elsewhere(self, to: str) -> frozenset[str]:
         """The other nodes that hear a channel; of a channel that is not of agents, anybody may be one."""
@@ -255,41 +301,61 @@ class Host:
             return True  # said from here, and heard here before it went out
         kind = type(envelope.body)
         self._latency[kind].append(time.time_ns() - envelope.sent_ns)
-        if kind is Batch:
+        if kind is Batch or kind is Columns:
             self._unpack(name, envelope)
         else:
             self._deliver(name, envelope)
         return True
 
     def _unpack(self, name: str, envelope: Envelope) -> None:
-        """Put what is in a batch in line, as if it had been said alone."""
+        """Put what is in a batch in line, as if it had been said alone, or let the crew take it all."""
         if not self._is_batch(name, envelope.sender):
             count_refusal(self.broker.refused, "stranger", envelope.sender)
             return
         origin, batch = self._origins[name], envelope.body
+        if isinstance(batch, Columns) and self._is_taken(origin, envelope):
+            return
         assert self._bus is not None
-        assert isinstance(batch, Batch)
+        assert isinstance(batch, Batch | Columns)
         homes = self._bus.homes
-        for to, _, sender, incarnation, step, round, body in batch.items:
+        said_here = batch.items if isinstance(batch, Batch) else tables.items(batch, envelope.step)
+        for to, _, sender, incarnation, step, round, body in said_here:
             if origin != ENV and homes.get(sender) != origin:
                 count_refusal(self.broker.refused, "stranger", sender)
             elif self.broker.admits(sender, incarnation):
-                said = Envelope(sender, envelope.run, incarnation, 0, step, round, envelope.sent_ns, body)
-                self._here.append((to, said))
+                said = (sender, envelope.run, incarnation, 0, step, round, envelope.sent_ns, body)
+                self._here.append((to, _new(Envelope, said)))
+
+    def _is_taken(self, origin: str, envelope: Envelope) -> bool:
+        """Whether the crew takes what a node says in columns, and so it is answered in columns."""
+        if self._crew is None or self._incarnations or self._pending:
+            return False
+        answer = self._crew.hear(origin, envelope)
+        if answer is None:
+            return False
+        for hear in self._column_taps:
+            hear(envelope)
+        for columns in answer:
+            self.send_columns(ENV, envelope.step, columns)
+        return True
+
+    def _release(self) -> None:
+        if self._crew is not None:
+            self._crew.release()
 
     def _is_batch(self, name: str, sender: str) -> bool:
         """Whether a channel is for batches of the node whose steward speaks."""
         return name in self._origins and sender == steward_of(self._origins[name])
 
     def _deliver(self, name: str, envelope: Envelope) -> None:
-        if name in self._taps:
+        if self._taps and name in self._taps:
             self._taps[name](name, envelope)
         for receiver, senders in self._routes.get(name, ()):
             if envelope.sender not in senders:
                 count_refusal(receiver.refused, "stranger", envelope.sender)
             elif receiver.id == ENV:
                 receiver.receive(envelope)
-            elif receiver.id in self._pending:
+            elif self._pending and receiver.id in self._pending:
                 self._pending[receiver.id].append((name, envelope))
             else:
                 self._let_act(receiver, envelope)
@@ -299,6 +365,8 @@ class Host:
 
     def _let_act(self, receiver: Receiver, envelope: Envelope) -> None:
         """Hand on, and send the answers. An agent that raises is told to the env, which decides; the node lives."""
+        if self._crew is not None:
+            self._crew.release()
         try:
             for to, step, round, body in receiver.receive(envelope):
                 self.send(receiver.id, to, step, round, body)

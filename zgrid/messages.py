@@ -26,6 +26,7 @@ GappyArray: TypeAlias = NDArray[Any]
 Sizes: TypeAlias = tuple[int, int, int]
 Items: TypeAlias = "tuple[Item, ...]"
 Steps: TypeAlias = tuple[int, ...]
+Tables: TypeAlias = "tuple[Table, ...]"
 
 
 class Probe(NamedTuple):
@@ -268,6 +269,25 @@ class Batch(NamedTuple):
     items: Items
 
 
+class Table(NamedTuple):
+    """What many agents say or are told in one step, of one kind and one shape: a row of numbers each.
+
+    ``kind`` is that of the bodies, ``agents`` has their ids with a space between, ``sizes`` is how long the parts of a
+    row are, and ``values`` has the rows one after the other, float64: see :mod:`zgrid.tables`.
+    """
+
+    kind: str
+    agents: str
+    sizes: Steps
+    values: GappyArray
+
+
+class Columns(NamedTuple):
+    """env to node and node to env: a batch as arrays, where all that is said in one phase is of one kind."""
+
+    tables: Tables
+
+
 Body: TypeAlias = (
     Probe
     | RollCall
@@ -292,6 +312,7 @@ Body: TypeAlias = (
     | Stop
     | Stopped
     | Batch
+    | Columns
 )
 
 BODIES: dict[str, Any] = {
@@ -318,6 +339,7 @@ BODIES: dict[str, Any] = {
     "stop": Stop,
     "stopped": Stopped,
     "batch": Batch,
+    "columns": Columns,
 }
 KIND: dict[type, str] = {body: kind for kind, body in BODIES.items()}
 

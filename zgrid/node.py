@@ -30,7 +30,9 @@ from zgrid.messages import (
 )
 from zgrid.messaging import Address, Pulse, ZmqBroker, credentials_of
 from zgrid.post import Post
+from zgrid.squad import Squad
 from zgrid.topology import Topology
+from zgrid.topology.alike import squads
 from zgrid.topology.nodes import node_plans
 from zgrid.topology.traffic import CONTROL, hearers, homes, lines
 
@@ -206,6 +208,13 @@ def make_agents(topology: Topology, agent_ids: Sequence[str]) -> list[Agent]:
     return [GridAgent(specs[agent]) if agent in specs else DeviceAgent(devices[agent]) for agent in agent_ids]
 
 
+def man(host: Host, topology: Topology, name: str, agents: Mapping[str, Agent]) -> None:
+    """Let a squad of a node's agents hear what comes in columns, where it has one; ``agents`` as they are replaced."""
+    groups = squads(topology, node_plans(topology)).get(name)
+    if groups:
+        host.man(Squad({spec.id: spec for spec in topology.grid_specs}, groups, agents))
+
+
 def make_bus(topology: Topology, name: str) -> Bus:
     """What a node knows of the others."""
     return Bus(name, hearers(topology), homes(node_plans(topology), topology))
@@ -243,6 +252,7 @@ def _serve_run(topology: Topology, name: str, agent_ids: Sequence[str], address:
         for receiver in (*agents, steward):
             host.add(receiver)
         host.hear_batches(correspondents(topology, bus))
+        man(host, topology, name, steward.agents)
         broker.prove(topology.broker.ready_timeout_s)
         pulse = broker.start_pulse(channel("beat", name), host.beat, watchdog.channels)
         logger.info("%s: connected to %s", name, address)

@@ -22,6 +22,7 @@ from zgrid.messages import (
     Stopped,
     channel,
 )
+from zgrid.muster import Muster
 from zgrid.post import Post
 from zgrid.topology import Topology
 from zgrid.topology.nodes import NodePlan
@@ -36,6 +37,8 @@ class EnvPort:
         self.refused: Counter[str] = Counter()
         self.states: Gather[DeviceState] = Gather(device.id for device in topology.device_specs)
         self.reports: Gather[Report] = Gather(topology.grids)
+        self.muster = Muster(self.refused)
+        """Takes what nodes say in columns."""
         self.plans = plans
         self.nodes = tuple(plans)
         self.epoch = 0
@@ -68,6 +71,7 @@ class EnvPort:
         self._step = step
         self.states.open(step)
         self.reports.open(step)
+        self.muster.close()
 
     def begin_epoch(self) -> None:
         """Everybody has to answer the roll call anew."""
@@ -84,6 +88,9 @@ class EnvPort:
         kind = type(body)
         if kind is DeviceState or kind is Report:
             gather: Gather[Any] = self.states if kind is DeviceState else self.reports
+            if self.muster.is_open and envelope.step == self._step:  # who speaks for itself is in no column
+                for item in self.muster.dissolve():
+                    gather.add(item.sender, item.body, item.step)
             verdict = gather.add(envelope.sender, body, envelope.step)
             if verdict is not TAKEN:
                 self.refused[f"{verdict} {envelope.sender}"] += 1

@@ -10,10 +10,11 @@ from typing import NamedTuple
 from zgrid.encoding import encode
 from zgrid.errors import MessageError, RecordingError, UnknownNameError
 from zgrid.host import Host, steward_of
-from zgrid.messages import ENV, KIND, Batch, Envelope, Failure, Item, Ready, Reset, RollCall, Stop
+from zgrid.messages import ENV, KIND, Batch, Columns, Envelope, Failure, Item, Ready, Reset, RollCall, Stop
 from zgrid.messaging import Delivery, Heard, Inspector, MessageBroker
-from zgrid.node import Steward, correspondents, make_agent, make_agents, make_bus
+from zgrid.node import Steward, correspondents, make_agent, make_agents, make_bus, man
 from zgrid.recording import Reader
+from zgrid.tables import items
 from zgrid.topology import Topology
 from zgrid.topology.nodes import node_plans
 from zgrid.watching import messages
@@ -167,6 +168,7 @@ class _Replay:
         for receiver in (*agents, steward):
             host.add(receiver)
         host.hear_batches(correspondents(self._topology, self._bus))
+        man(host, self._topology, self._node, steward.agents)
         return host
 
     def _says(self, record: _Record) -> bool:
@@ -179,7 +181,7 @@ class _Replay:
         sender = envelope.sender
         if type(envelope.body) is Failure:
             return sender == steward_of(self._node)
-        if type(envelope.body) is Batch:
+        if type(envelope.body) in (Batch, Columns):
             return sender == steward_of(self._node)
         return channel in self._bus.hearers and self._bus.homes.get(sender) == self._node
 
@@ -236,6 +238,8 @@ def _kinds(envelope: Envelope) -> Iterator[str]:
     yield KIND[type(envelope.body)]
     if type(envelope.body) is Batch:
         yield from ("in batches" for _ in envelope.body.items)
+    elif type(envelope.body) is Columns:
+        yield from ("in batches" for _ in items(envelope.body, envelope.step))
 
 
 def _span(records: Sequence[_Record]) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import gymnasium
@@ -37,11 +38,11 @@ class ActionCodec:
         """``kind`` is flat or dict; a flat Box has ``padded_size`` entries, of which the grid uses the first."""
         self._grid = spec.id
         self._controls: tuple[Control, ...] = tuple(control for _, control in spec.controls)
-        self._size = len(self._controls)
-        self._shape = (padded_size,)
+        self.size = len(self._controls)
         self._is_dict = kind == "dict"
+        self.shape: tuple[int, ...] | None = None if self._is_dict else (padded_size,)
         self.space: Space = (
-            self._dict_space() if self._is_dict else gymnasium.spaces.Box(-1.0, 1.0, self._shape, np.float32)
+            self._dict_space() if self._is_dict else gymnasium.spaces.Box(-1.0, 1.0, (padded_size,), np.float32)
         )
 
     def to_flat(self, action: Any) -> Floats:
@@ -53,9 +54,9 @@ class ActionCodec:
         if self._is_dict:
             return self._flatten(action)
         values = np.asarray(action, dtype=np.float64)
-        if values.shape != self._shape:
-            raise ActionError(f"action of {self._grid}: expected shape {self._shape}, got {values.shape}")
-        flat: Floats = tuple(values.tolist()[: self._size])
+        if values.shape != self.shape:
+            raise ActionError(f"action of {self._grid}: expected shape {self.shape}, got {values.shape}")
+        flat: Floats = tuple(values.tolist()[: self.size])
         total = sum(flat)
         if not total - total == 0.0:
             raise ActionError(f"action of {self._grid}: not finite: {flat}")
@@ -64,8 +65,8 @@ class ActionCodec:
     def _dict_space(self) -> Space:
         levels = [control.levels for control in self._controls if control.levels]
         spaces: dict[str, Space] = {}
-        if len(levels) < self._size:
-            spaces["continuous"] = gymnasium.spaces.Box(-1.0, 1.0, (self._size - len(levels),), np.float32)
+        if len(levels) < self.size:
+            spaces["continuous"] = gymnasium.spaces.Box(-1.0, 1.0, (self.size - len(levels),), np.float32)
         if levels:
             spaces["discrete"] = gymnasium.spaces.MultiDiscrete(levels)
         return gymnasium.spaces.Dict(spaces)
@@ -93,6 +94,25 @@ def action_codecs(topology: Topology) -> list[ActionCodec]:
     ]
 
 
+_SHAPE, _DTYPE, _SIZE = map(attrgetter, ("shape", "dtype", "size"))
+
+
+def flat_of_all(codecs: Sequence[ActionCodec], actions: Sequence[Any]) -> NDArray[np.float64] | None:
+    """The flat actions of all grids side by side, (n_controls,) float64; None unless all are arrays of numbers that are
+    in order: then each codec takes its own, or says what is wrong.
+    """
+    if set(map(type, actions)) != {np.ndarray} or list(map(_SHAPE, actions)) != list(map(_SHAPE, codecs)):
+        return None
+    if any(dtype.kind != "f" for dtype in set(map(_DTYPE, actions))):
+        return None
+    flat: NDArray[np.float64] = np.concatenate(actions, dtype=np.float64)
+    if len(flat) != sum(map(_SIZE, codecs)):
+        flat = np.concatenate(
+            [action[: codec.size] for codec, action in zip(codecs, actions, strict=True)], dtype=float
+        )
+    return flat if np.isfinite(flat).all() else None
+
+
 def policy_findings(topology: Topology, n_observation: Mapping[str, int]) -> list[Finding]:
     """Policies that do not fit the spaces of their grid: ``n_observation`` entries of each, and its controls."""
     findings = []
@@ -104,12 +124,3 @@ def policy_findings(topology: Topology, n_observation: Mapping[str, int]) -> lis
         path = f"grids.{spec.id}.policy" if own else "policy"
         findings += [Finding(path, text) for text in policy_class(spec.policy.kind).misfits(spec.policy, spaces)]
     return list(dict.fromkeys(findings))
-
-
-def pad(observation: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """A writeable copy of an observation, filled up with zeros to (size,) float32."""
-    if len(observation) == size:
-        return observation.copy()
-    padded = np.zeros(size, dtype=np.float32)
-    padded[: len(observation)] = observation
-    return padded

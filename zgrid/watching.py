@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from zgrid.encoding import decode
 from zgrid.errors import BrokerError, MessageError
-from zgrid.messages import KIND, Batch, Beat, Counts, Envelope, Stop
+from zgrid.messages import KIND, Batch, Beat, Columns, Counts, Envelope, Stop
 from zgrid.messaging import WATCHER, Address, Heard, Tap, credentials_of
 from zgrid.runfile import living
+from zgrid.tables import items
 
 SILENT_S = 1.5
 _INTERVALS = 10_000
@@ -72,9 +73,11 @@ def messages(heard: Heard) -> Iterator[Message]:
     received_ns, channel, data = heard
     envelope = decode(data)
     yield Message(received_ns, channel, envelope, len(data))
-    if type(envelope.body) is Batch:
-        for to, _, sender, incarnation, step, round, body in envelope.body.items:
-            said = Envelope(sender, envelope.run, incarnation, 0, step, round, envelope.sent_ns, body)
+    body = envelope.body
+    if isinstance(body, Batch | Columns):
+        within = body.items if isinstance(body, Batch) else items(body, envelope.step)
+        for to, _, sender, incarnation, step, round, one in within:
+            said = Envelope(sender, envelope.run, incarnation, 0, step, round, envelope.sent_ns, one)
             yield Message(received_ns, to, said, 0)
 
 

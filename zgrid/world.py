@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from zgrid.agents.seeing import OBSERVATION_LIMIT
 from zgrid.agents.spec import GRID_SERIES
 from zgrid.devices import AssetConfig, Clock, DeviceConfig, device_class
 from zgrid.errors import Finding, NetworkError, TopologyError
-from zgrid.messages import DeviceState, Floats, NetworkState, Sizes
+from zgrid.messages import DeviceState, Floats, NetworkState, Sizes, Steps
 from zgrid.networks import find_network
 from zgrid.networks.couple import FEEDER, Actuation, Area, Attachment, CoupledNetwork, Forming, Part, couple
 from zgrid.powerflow import PowerFlow, Solution, power_flow_class
@@ -44,7 +45,7 @@ class World:
         angles = [2.0 * math.pi * (k * self.calendar.dt_h) / 24.0 for k in range(self.calendar.steps_per_day)]
         self._clocks = np.array([(math.sin(angle), math.cos(angle)) for angle in angles])
         self._load_scale = np.stack([self._scale_of(topology, part) for part in self.network.parts], axis=1)
-        self._series = tuple(self._series_of(topology, grid) for grid in self.grids)
+        self._wire_series([self._series_of(topology, grid) for grid in self.grids])
         self._device_entries = sum(2 + len(device_class(d.config.kind).STATE) for d in topology.device_specs)
         self._row = self._done = 0
         self.solution: Solution | None = None
@@ -74,6 +75,46 @@ class World:
         self._row = self._done = (day % self.calendar.n_days) * self.calendar.steps_per_day
         self.power_flow.reset()
         return self._network_states(self._solve(states))
+
+    def advance_arrays(
+        self, p_mw: NDArray[np.float64], q_mvar: NDArray[np.float64], positions: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The same with arrays: injections and positions in the order of ``injecting`` and ``moving``; all that grids
+        are told side by side, which ``rows_told`` sorts out.
+        """
+        solution = self._solve_for(p_mw, q_mvar, positions)
+        self._done = self._row
+        self._row = (self._row + 1) % self.calendar.n_rows
+        self._local[:-1] = np.where(self._dead, 0.0, solution.vm_pu)
+        return np.concatenate(
+            (
+                (1.0 if solution.converged else 0.0,), solution.p_pcc_mw, solution.q_pcc_mvar, solution.p_forming_mw,
+                self._unserved, solution.vm_pu, solution.line_loading, solution.trafo_loading, self._local,
+                self._all_series[self._row], self._clocks[self._row % self.calendar.steps_per_day],
+            )
+        )  # fmt: skip
+
+    def rows_told(self, grids: Sequence[str]) -> tuple[Steps, NDArray[np.intp]]:
+        """Where the row of each of these grids stands in what ``advance_arrays`` gives, (n_grids, width), and how long
+        its parts are: see :mod:`zgrid.tables`.
+
+        Raises:
+            ValueError: the grids are not alike.
+        """
+        n_part, net = len(self.network.parts), self.network.net
+        n_measured = len(net["bus"]) + len(net["line"]) + len(net["trafo"])
+        begin = np.cumsum([1, *(n_part,) * 4, n_measured, len(self._local), self._all_series.shape[1], 2])
+        flows, (measured, local, series, clock) = begin[:4], begin[4:8]
+        found, shapes = [], set()
+        for grid in grids:
+            k = self.grids.index(grid)
+            (sizes, told), devices, columns = self._meters[k], self._device_rows[k], self._series_columns[k]
+            parts = (measured + told, local + devices, series + np.arange(*columns), clock + np.arange(2))
+            found.append(np.concatenate(((0,), flows + self._parts[k], *parts)))
+            shapes.add((*sizes, *map(len, parts)))
+        if len(shapes) != 1:
+            raise ValueError(f"grids that are not alike: {', '.join(grids)}")
+        return shapes.pop(), np.stack(found).astype(np.intp)
 
     def advance(self, states: Sequence[DeviceState]) -> list[NetworkState]:
         """Close a step with what the devices did: each grid's network, and what the next step brings."""
@@ -141,6 +182,13 @@ class World:
         """Names of the buses that a grid sees beside its own: all or none."""
         return self.network.bus_names if self._sees_all else ()
 
+    def _wire_series(self, series: Sequence[NDArray[np.float64]]) -> None:
+        """The time series of all grids side by side, (n_rows, n) float64, and those of each, which are part of it."""
+        ends = np.cumsum([0, *(one.shape[1] for one in series)]).tolist()
+        self._all_series = np.concatenate(series, axis=1)
+        self._series_columns = tuple(itertools.pairwise(ends))
+        self._series = tuple(self._all_series[:, begin:end] for begin, end in self._series_columns)
+
     def _wire_devices(self, topology: Topology) -> None:
         """Which devices inject, and where; which move the network, and what of their state is the position."""
         specs = topology.device_specs
@@ -184,9 +232,12 @@ class World:
         injecting = [states[k] for k in self.injecting]
         p = np.array([state.p_mw for state in injecting], dtype=np.float64)
         q = np.array([state.q_mvar for state in injecting], dtype=np.float64)
+        return self._solve_for(p, q, np.array([states[k].state[at] for k, at in self.moving], dtype=np.float64))
+
+    def _solve_for(self, p: NDArray[np.float64], q: NDArray[np.float64], positions: NDArray[np.float64]) -> Solution:
         self.power_flow.set_injections(p, q, self._load_scale[self._row])
         if self.moving:
-            self.power_flow.set_topology(np.array([states[k].state[at] for k, at in self.moving], dtype=np.float64))
+            self.power_flow.set_topology(positions)
         self.solution = solution = self.power_flow.solve()
         self._dead = np.isnan(solution.vm_pu)
         self._unserved = self._unserved_of(self._dead if solution.converged else None, p, self._load_scale[self._row])

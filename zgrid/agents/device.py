@@ -13,6 +13,8 @@ from zgrid.messages import Brief, DeviceState, Envelope, Floats, Peer, Reset, Se
 from zgrid.post import Post
 from zgrid.protocols import Local, Rounds, Unit, seated, vertical_class
 
+_new = tuple.__new__  # a named tuple's own makes a call in Python of each
+
 
 class DeviceAgent:
     """The agent of one device. ``reset`` and ``apply`` are what it does; ``receive`` does it on messages."""
@@ -46,6 +48,11 @@ class DeviceAgent:
         self._state = floats("initial state", self.device.initial())
         return DeviceState(0.0, 0.0, 0.0, 0.0, self._state)
 
+    @property
+    def state(self) -> Floats:
+        """Its state, in the order of its kind's ``STATE``."""
+        return self._state
+
     def restore(self, step: int, state: Floats) -> None:
         """Go on from the state it had after a step."""
         self._step, self._state = step, state
@@ -72,7 +79,7 @@ class DeviceAgent:
         said = floats("effect and state", (*effect, *state))
         p_mw, q_mvar, cost, violation = said[:4]
         self._state = said[4:]
-        return DeviceState(p_mw, q_mvar, cost, violation, self._state)
+        return _new(DeviceState, (p_mw, q_mvar, cost, violation, self._state))
 
     def brief(self, brief: Brief) -> Mapping[str, Peer]:
         """Before the setpoints, the grid talks with its devices: this one's frame of round 1."""
@@ -114,7 +121,7 @@ class DeviceAgent:
             self.refused[f"unexpected {envelope.sender}"] += 1
             return []
         self._step = envelope.step
-        return [Post(self._channel, self._step, 0, state)]
+        return [_new(Post, (self._channel, self._step, 0, state))]
 
     def _on_brief(self, step: int, walk: Rounds, brief: Brief) -> list[Post]:
         if step <= self._briefed:  # said again, by a successor of the grid or for one of the proxy

@@ -36,6 +36,8 @@ from zgrid.policies import GridView
 from zgrid.post import Post
 from zgrid.protocols import Result
 
+_new = tuple.__new__  # a named tuple's own makes a call in Python of each
+
 
 class GridAgent:
     """The agent of one grid.
@@ -120,7 +122,7 @@ class GridAgent:
         """
         self._setpoints = setpoints = self._fallen_setpoints() if self.fallen else self._coordinated()
         told = zip(setpoints, self._device_series, self._measured, strict=True)
-        return [Setpoint(values, series, measured) for values, series, measured in told]
+        return [_new(Setpoint, one) for one in told]
 
     def fall_back(self, fallen: bool = True) -> None:
         """From now on its devices hold their setpoints for ``hold_steps``, and then are told the safe
@@ -174,6 +176,15 @@ class GridAgent:
         """The first observation of an episode; nothing was done yet, so reward and terms of the reward are 0."""
         self._learn(states, network)
         return Report(0.0, self._no_terms + measured(network), self._observation)
+
+    @property
+    def last_network(self) -> NetworkState | None:
+        """What it knows of the network; None before the first observation of an episode."""
+        return self._last_network
+
+    def catch_up(self, states: Sequence[DeviceState], network: NetworkState) -> None:
+        """Know what a step has shown that somebody else took for it."""
+        self._learn(states, network)
 
     # ---- the same on messages --------------------------------------------------------------------------------------
 
@@ -272,7 +283,7 @@ class GridAgent:
             return []
         states = self._states.values()
         report = self.observe(states, network) if self._resetting else self.assess(states, network)
-        return [Post(self._report_channel, self._step, 0, report)]
+        return [_new(Post, (self._report_channel, self._step, 0, report))]
 
     # ---- what it knows ---------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import isfinite
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -98,8 +99,10 @@ class _Solved(Reward):
 
     def assess_rows(self, states: Sequence[Any], network: Any, price: Any) -> tuple[Any, tuple[Any, ...]]:
         reward, terms = self._assess(states, network, price)
-        diverged, costs = self._diverged()
         good = network.converged
+        if good.all():
+            return reward, terms
+        diverged, costs = self._diverged()
         return np.where(good, reward, diverged), tuple(np.where(good, *pair) for pair in zip(terms, costs, strict=True))
 
     @abstractmethod
@@ -111,6 +114,14 @@ class _Solved(Reward):
         cost, safety = self.config.diverged_cost, self.config.diverged_safety
         told = {"divergence_cost": cost, "safety": safety}
         return -cost - self.config.penalty * safety, tuple(told.get(name, 0.0) for name in self.term_names)
+
+
+def added(values: Iterable[Value]) -> Value:
+    """One after the other, as arrays add; ``sum`` compensates floats from Python 3.12 on, and gives other bits."""
+    total: Value = 0.0
+    for value in values:
+        total = total + value
+    return total
 
 
 def excursions(vm_pu: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
@@ -125,13 +136,27 @@ def _total(values: NDArray[np.float64]) -> Value:
     return float(total) if total.ndim == 0 else total
 
 
+def _are_within(values: NDArray[np.float64], low: float, high: float) -> bool:
+    """Whether those of one grid are, and none is NaN: as a rule they are, and a list tells it in less code than arrays
+    do, which counts where a process wakes for one message.
+    """
+    if values.ndim > 1:
+        return False
+    told = values.tolist()
+    return not told or (isfinite(sum(told)) and low <= min(told) and max(told) <= high)
+
+
 def voltage_l1(vm_pu: NDArray[np.float64], low: float, high: float) -> Value:
     """Sum of the excursions outside [low, high], pu."""
+    if _are_within(vm_pu, low, high):
+        return 0.0
     return _total(np.abs(excursions(vm_pu, low, high)))
 
 
 def voltage_l2(vm_pu: NDArray[np.float64], low: float, high: float) -> Value:
     """Sum of the squared excursions outside [low, high], pu^2."""
+    if _are_within(vm_pu, low, high):
+        return 0.0
     outside = excursions(vm_pu, low, high)
     return _total(outside * outside)
 
@@ -155,6 +180,8 @@ VOLTAGE = {"l1": voltage_l1, "l2": voltage_l2, "bowl": voltage_bowl}
 
 def overload(loading_percent: NDArray[np.float64]) -> Value:
     """Sum of the loadings above 100 %, in pu; a dead element carries nothing."""
+    if _are_within(loading_percent, 0.0, 100.0):
+        return 0.0
     return 0.01 * (_total(np.fmax(loading_percent, 100.0)) - 100.0 * loading_percent.shape[-1])
 
 
@@ -198,9 +225,9 @@ class Economic(_Solved):
         formed = config.forming_cost * abs(network.p_forming_mw) * self.dt_h
         voltage = VOLTAGE[config.voltage](network.vm_pu, config.vm_min_pu, config.vm_max_pu)
         loading = overload(network.loading)
-        limits = sum((state.violation for state in states), 0.0)
+        limits = added(state.violation for state in states)
         safety = config.voltage_weight * voltage + config.overload_weight * loading + config.device_weight * limits
-        reward = -(sum(costs) + energy_cost + lost + formed) - config.penalty * safety
+        reward = -(added(costs) + energy_cost + lost + formed) - config.penalty * safety
         return reward, (*costs, energy_cost, lost, formed, energy_cost * 0.0, voltage, loading, limits, safety)
 
 
@@ -228,9 +255,9 @@ class Reference(_Solved):
         costs = self._device_costs(states)
         voltage = voltage_l1(network.vm_pu, config.vm_min_pu, config.vm_max_pu)
         loading = overload(network.line_loading)
-        limits = sum((state.violation for state in states), 0.0)
+        limits = added(state.violation for state in states)
         safety = voltage + loading + limits
-        return -sum(costs) - config.penalty * safety, (*costs, safety * 0.0, voltage, loading, limits, safety)
+        return -added(costs) - config.penalty * safety, (*costs, safety * 0.0, voltage, loading, limits, safety)
 
 
 REWARDS = {"economic": "zgrid.agents.reward:Economic", "reference": "zgrid.agents.reward:Reference"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from math import isfinite
 
 import numpy as np
 
@@ -27,6 +28,14 @@ def observation(states: Sequence[DeviceState], network: NetworkState, told: Floa
     known += (network.p_pcc_mw, network.q_pcc_mvar)
     n = len(known)
     n_bus, n_line, n_trafo = network.sizes
+    if network.measured.ndim == 1:
+        known += network.measured.tolist()
+        if isfinite(sum(known)) and min(known) >= -OBSERVATION_LIMIT and max(known) <= OBSERVATION_LIMIT:
+            whole = np.array(known, dtype=np.float32)
+            whole[n + n_bus : n + n_bus + n_line + n_trafo] *= 0.01
+            whole.flags.writeable = False
+            return whole
+        del known[n:]
     seen: FiniteArray = np.empty((*network.measured.shape[:-1], n + network.measured.shape[-1]), dtype=np.float32)
     seen[..., :n] = np.array(known).T
     seen[..., n:] = network.measured
@@ -41,10 +50,15 @@ def observation(states: Sequence[DeviceState], network: NetworkState, told: Floa
 
 def measured(network: NetworkState) -> Floats:
     """The values of ``MEASURED``; of a batch, an array (n_rows,) each."""
+    if network.measured.ndim == 1:
+        voltages = network.vm_pu.tolist()
+        if voltages and isfinite(sum(voltages)):
+            flag = 1.0 if network.converged else 0.0
+            return network.p_pcc_mw, network.q_pcc_mvar, min(voltages), max(voltages), flag
     low = np.fmin.reduce(network.vm_pu, axis=-1)
     high = np.fmax.reduce(network.vm_pu, axis=-1)
     if isinstance(network.p_pcc_mw, np.ndarray):
-        voltages = np.nan_to_num(low), np.nan_to_num(high)
-        return network.p_pcc_mw, network.q_pcc_mvar, *voltages, network.converged + 0.0
+        seen = np.where(np.isnan(low), 0.0, low), np.where(np.isnan(high), 0.0, high)
+        return network.p_pcc_mw, network.q_pcc_mvar, *seen, network.converged + 0.0
     low, high = (0.0 if math.isnan(value) else float(value) for value in (low, high))
     return network.p_pcc_mw, network.q_pcc_mvar, low, high, 1.0 if network.converged else 0.0

@@ -255,7 +255,7 @@ class Device(ABC):
 
     def _effect(self, p_mw: Value, q_mvar: Value, cost: Value, violation: Value) -> Effect:
         """An effect without negative zeros, whose sign would depend on the arithmetic at hand."""
-        return Effect(p_mw + 0.0, q_mvar + 0.0, cost + 0.0, violation + 0.0)
+        return tuple.__new__(Effect, (p_mw + 0.0, q_mvar + 0.0, cost + 0.0, violation + 0.0))
 
     def _circle(self, s_rated_mva: Value, p_mw: Value) -> Value:
         """The reactive power left beside ``p_mw`` in the apparent-power circle: sqrt(s^2 - p^2), in Mvar."""

@@ -34,6 +34,15 @@ class Inspector:
         if self._run is None:
             self._run = run
 
+    def follows(self, run: str, key: tuple[str, str], incarnation: int, sequence: int) -> bool:
+        """Whether this is simply the next in line, of (sender, channel), as nearly all are; :meth:`accepts` knows the
+        rest.
+        """
+        if run == self._run and self._next.get(key) == (incarnation, sequence):
+            self._next[key] = (incarnation, sequence + 1)
+            return True
+        return False
+
     def accepts(self, channel: str, envelope: Envelope) -> bool:
         """Whether to hand the envelope on.
 
