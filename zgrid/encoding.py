@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgrid.errors import MessageError
-from zgrid.messages import BODIES, KIND, Envelope, Item, Table
+from zgrid.messages import BODIES, KIND, Envelope, Item, Table, are_finite
 from zgrid.readers import READERS
 from zgrid.tables import fault
 
@@ -24,6 +24,9 @@ _TEN, _FIVE = b"\x9a", b"\x95"
 
 FREQUENT = frozenset(BODIES[kind] for kind in READERS)
 """The bodies that every step or round has."""
+
+_BEGIN = {type: (VERSION, kind) for type, kind in KIND.items()}
+"""What stands before an envelope in its message."""
 
 _new = tuple.__new__
 
@@ -42,7 +45,7 @@ def encode(envelope: Envelope, packer: msgpack.Packer | None = None) -> bytes:
     body = envelope.body
     try:
         packer = packer or msgpack.Packer(default=_pack_array)
-        data: bytes = packer.pack((VERSION, KIND[type(body)], *envelope[:-1], body))
+        data: bytes = packer.pack(_BEGIN[type(body)] + envelope)
     except (TypeError, ValueError, OverflowError, KeyError) as error:
         raise MessageError(f"cannot encode {type(body).__name__} of {envelope.sender}: {error}") from error
     if len(data) > MAX_BYTES:
@@ -108,11 +111,9 @@ class Familiar:
             body = self._read(fields) if type(fields) is tuple else None
         except (ValueError, TypeError, IndexError, OverflowError, msgpack.UnpackException):
             return None
-        if (
-            body is None
-            or not type(sequence) is type(step) is type(round) is type(sent_ns) is int
-            or (sequence | step | round | sent_ns) < 0
-        ):
+        if body is None or not type(sequence) is type(step) is type(round) is type(sent_ns) is int:
+            return None
+        if sequence < 0 or step < 0 or round < 0 or sent_ns < 0:
             return None
         return _new(Envelope, (self.sender, self.run, self.incarnation, sequence, step, round, sent_ns, body))
 
@@ -181,7 +182,6 @@ def _table(fields: Any) -> Table:
     return Table._make(fields)
 
 
-_FLOAT_ONLY = frozenset((float,))
 _ARRAY = 1
 
 
@@ -215,7 +215,7 @@ def _is_float(value: Any) -> bool:
 
 
 def _are_floats(value: Any) -> bool:
-    return type(value) is tuple and _FLOAT_ONLY.issuperset(map(type, value)) and all(map(isfinite, value))
+    return type(value) is tuple and are_finite(value)
 
 
 def _are_floats_or_none(value: Any) -> bool:

@@ -106,16 +106,17 @@ class Seat:
     def receive(self, envelope: Envelope) -> list[Post]:
         """The start, or a neighbour's frame in; frames out."""
         try:
-            return self._take(envelope)
+            return self._on_start() if type(envelope.body) is Reset else self._on_frame(envelope)
         except Exception as error:
             self.error = error
             raise
 
-    def _take(self, envelope: Envelope) -> list[Post]:
-        if isinstance(envelope.body, Reset):
-            self.started = True
-            return [] if self._job.period_s else self._next_step()
-        assert isinstance(envelope.body, Peer)
+    def _on_start(self) -> list[Post]:
+        self.started = True
+        return [] if self._job.period_s else self._next_step()
+
+    def _on_frame(self, envelope: Envelope) -> list[Post]:
+        assert type(envelope.body) is Peer
         if self._job.period_s:
             self.arrived[envelope.sender].append((envelope.step, envelope.round, envelope.body))
             return []

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from zgrid.messages import Action, Body, DeviceState, NetworkState, Peer, Report, Setpoint
+from zgrid.messages import Action, Body, DeviceState, NetworkState, Peer, Report, Setpoint, are_finite
 
-_FLOAT = frozenset((float,))
 _LARGE = 500
 """Numbers from which on numpy looks through an array faster than a list can be made of it."""
 
@@ -24,27 +23,21 @@ _new = tuple.__new__
 
 def _action(fields: Any) -> Action | None:
     (values,) = fields
-    if type(values) is tuple and _FLOAT.issuperset(map(type, values)) and isfinite(sum(values)):
-        return _new(Action, fields)
-    return None
+    return _new(Action, fields) if type(values) is tuple and are_finite(values) else None
 
 
 def _setpoint(fields: Any) -> Setpoint | None:
     values, series, measured = fields
-    if type(values) is type(series) is type(measured) is tuple:
-        numbers = values + series + measured
-        if _FLOAT.issuperset(map(type, numbers)) and isfinite(sum(numbers)):
-            return _new(Setpoint, fields)
-    return None
+    if not type(values) is type(series) is type(measured) is tuple:
+        return None
+    return _new(Setpoint, fields) if are_finite(values) and are_finite(series) and are_finite(measured) else None
 
 
 def _state(fields: Any) -> DeviceState | None:
     state = fields[4]
-    if type(state) is tuple and len(fields) == 5:
-        numbers = fields[:4] + state
-        if _FLOAT.issuperset(map(type, numbers)) and isfinite(sum(numbers)):
-            return _new(DeviceState, fields)
-    return None
+    if type(state) is not tuple or len(fields) != 5:
+        return None
+    return _new(DeviceState, fields) if are_finite(fields[:4] + state) else None
 
 
 def _network(fields: Any) -> NetworkState | None:
@@ -59,23 +52,23 @@ def _network(fields: Any) -> NetworkState | None:
     ):
         return None
     numbers = fields[3:7] + local + series + clock
-    if _FLOAT.issuperset(map(type, numbers)) and isfinite(sum(numbers)) and isfinite(sum(measured.tolist())):
+    if are_finite(numbers) and isfinite(sum(measured.tolist())):
         return _new(NetworkState, fields)
     return None
 
 
 def _peer(fields: Any) -> Peer | None:
     values, agreed, stop = fields
-    if type(values) is not tuple or not type(agreed) is type(stop) is int or (agreed | stop) < 0:
+    if type(values) is not tuple or not type(agreed) is type(stop) is int or agreed < 0 or stop < 0:
         return None
-    return _new(Peer, fields) if _FLOAT.issuperset(map(type, values)) and isfinite(sum(values)) else None
+    return _new(Peer, fields) if are_finite(values) else None
 
 
 def _report(fields: Any) -> Report | None:
     reward, terms, observation = fields
     if type(terms) is tuple and type(observation) is np.ndarray and observation.size < _LARGE:
         numbers = (reward, *terms)
-        if _FLOAT.issuperset(map(type, numbers)) and isfinite(sum(numbers)) and isfinite(sum(observation.tolist())):
+        if are_finite(numbers) and isfinite(sum(observation.tolist())):
             return _new(Report, fields)
     return None
 

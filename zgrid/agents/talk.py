@@ -9,6 +9,8 @@ from zgrid.messages import Envelope, Peer, channel
 from zgrid.post import Post
 from zgrid.protocols import Rounds
 
+_new = tuple.__new__  # a named tuple's own makes a call in Python of each
+
 
 class Talk:
     """Frames out as posts, the others' in by Gather."""
@@ -60,5 +62,6 @@ class Talk:
         assert self._walk is not None
         round = self._walk.round
         self._waits = True
-        self._frames.open(self._step, round)
-        return [Post(self._channels[to], self._step, round, frame) for to, frame in frames.items()]
+        step, channels = self._step, self._channels
+        self._frames.open(step, round)
+        return [_new(Post, (channels[to], step, round, frame)) for to, frame in frames.items()]

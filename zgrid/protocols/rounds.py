@@ -16,10 +16,12 @@ from zgrid.protocols.base import Heard, Local, Outbox, Participant, Protocol, St
 Carry: TypeAlias = Callable[[str, int, Floats | None], Sequence[Heard]]
 """What the link from a neighbour makes of a message of a round: what comes out of it in that round, oldest first."""
 
+_new = tuple.__new__  # a named tuple's own makes a call in Python of each
+
 
 def as_sent(sender: str, round: int, values: Floats | None) -> Sequence[Heard]:
     """A link without faults."""
-    return () if values is None else (Heard(values),)
+    return () if values is None else (_new(Heard, (values, 0)),)
 
 
 class Rounds:
@@ -51,13 +53,13 @@ class Rounds:
 
     def take(self, frames: Sequence[Peer]) -> Mapping[str, Peer]:
         """Take the frames of a round, one per neighbour in the order of the weights: those of the next; empty: over."""
-        round = self.round
-        pairs = list(zip(self.me.weights, frames, strict=True))
-        inbox = {sender: self._carry(sender, round, frame.values) for sender, frame in pairs}
+        round, carry = self.round, self._carry
+        pairs = zip(self.me.weights, frames, strict=True)
+        inbox = {sender: carry(sender, round, frame.values) for sender, frame in pairs}
         outbox = self._checked(self.protocol.on_round(round, inbox))
         self.done_rounds = round
         self._agree(round, frames)
-        if round >= (self._stop or self._cap) or round >= self._cap:
+        if round >= self._cap or round >= self._stop > 0:
             self.round = 0
             return {}
         self.round = round + 1
@@ -90,11 +92,12 @@ class Rounds:
 
     def _frames(self, outbox: Outbox) -> dict[str, Peer]:
         self.messages += len(outbox)
-        return {other: Peer(outbox.get(other), self._agreed, self._stop) for other in self.me.weights}
+        agreed, stop = self._agreed, self._stop
+        return {other: _new(Peer, (outbox.get(other), agreed, stop)) for other in self.me.weights}
 
     def _checked(self, outbox: Outbox) -> dict[str, Floats]:
         """What is said, as finite floats to neighbours only."""
-        strangers = outbox.keys() - self.me.weights.keys()
-        if strangers:
-            raise ValueError(f"{self.me.id} speaks to {', '.join(sorted(strangers))}: no neighbour in its protocol")
-        return {to: floats(f"round for {to}", values) for to, values in outbox.items()}
+        if not outbox.keys() <= self.me.weights.keys():
+            strangers = ", ".join(sorted(outbox.keys() - self.me.weights.keys()))
+            raise ValueError(f"{self.me.id} speaks to {strangers}: no neighbour in its protocol")
+        return {to: floats("a round", values) for to, values in outbox.items()}
