@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.rounds`` lets both play by turns in one run; the ratio is the median of those of each turn. Every
 grid is a process; in a round each sends each other one message through the proxy of zgrid and waits for theirs. The
-bare loop sends frames of the same bytes and looks at nothing. Nothing passes or fails here.
+bare loop sends frames of the same bytes and looks at nothing. A third row tells what coding alone costs: the bare loop
+that encodes what it sends, and decodes and checks what it hears, as zgrid does. Nothing passes or fails here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rich.table import Table
 
 from benchmarks.bare import die_with_parent, end
 from nodes.common import finish_before_others
-from zgrid.encoding import encode
+from zgrid.encoding import Familiar, encode, packer
 from zgrid.host import Host
 from zgrid.messages import Envelope, Peer, Reset, channel
 from zgrid.messaging import Address, ZmqBroker
@@ -34,6 +35,7 @@ from zgrid.topology import load
 MARK = 0.6
 GRAPH = {"mg_1": ("mg_2", "mg_3"), "mg_2": ("mg_1", "mg_3"), "mg_3": ("mg_1", "mg_2")}
 PROTOCOL = "zgrid.protocols.average_consensus:AverageConsensus"
+END = b"\0"
 _PROVE_S, _PATIENCE_S = 20.0, 60.0
 
 spawning = multiprocessing.get_context("spawn")
@@ -81,23 +83,10 @@ def _until_next_step(host: Host, seat: Seat, step: int) -> list[Any]:
 def bare(me: Participant, address: str, run: str, rounds: int, pipe: Connection) -> None:
     """The same messages without a look at them."""
     die_with_parent()
-    context, where = zmq.Context(), Address.parse(address)
-    pub, sub = context.socket(zmq.PUB), context.socket(zmq.SUB)
-    pub.connect(f"tcp://{where.host}:{where.publish_port}")
-    sub.connect(f"tcp://{where.host}:{where.subscribe_port}")
-    sub.setsockopt(zmq.SUBSCRIBE, channel("bare", me.id).encode())
-    body = encode(Envelope(me.id, run, 0, 1000, 1000, 1000, time.time_ns(), Peer((0.123456789,), 0, 0)))
-    frames = [channel("bare", other, me.id).encode() + b"\0" + body for other in me.weights]
+    context, pub, sub = _proved("bare", me, address)
+    body = encode(_envelope(me.id, run))
+    frames = [channel("bare", other, me.id).encode() + END + body for other in me.weights]
     own = channel("bare", me.id, "probe").encode()
-    sub.setsockopt(zmq.RCVTIMEO, 50)
-    heard = b""
-    while heard != own:
-        pub.send(own)
-        try:
-            heard = sub.recv()
-        except zmq.Again:
-            continue
-    sub.setsockopt(zmq.RCVTIMEO, -1)
     pipe.send(0.0)
     while pipe.recv():
         begin = time.perf_counter()
@@ -109,6 +98,56 @@ def bare(me: Participant, address: str, run: str, rounds: int, pipe: Connection)
                 left -= not sub.recv().startswith(own)
         pipe.send(time.perf_counter() - begin)
     context.destroy(linger=0)
+
+
+def coded(me: Participant, address: str, run: str, rounds: int, pipe: Connection) -> None:
+    """The same loop, in which every message is encoded, decoded and checked."""
+    die_with_parent()
+    finish_before_others()
+    context, pub, sub = _proved("coded", me, address)
+    said, pack = _envelope(me.id, run), packer()
+    heads = [channel("coded", other, me.id).encode() + END for other in me.weights]
+    known = {
+        name.encode(): Familiar(name, _envelope(other, run))
+        for other, name in ((other, channel("coded", me.id, other)) for other in me.weights)
+    }
+    pipe.send(0.0)
+    while pipe.recv():
+        begin = time.perf_counter()
+        for _ in range(rounds):
+            for head in heads:
+                pub.send(head + encode(said, pack))
+            left = len(heads)
+            while left:
+                head, _, data = sub.recv().partition(END)
+                if head in known:
+                    left -= known[head].decode(data) is not None
+        pipe.send(time.perf_counter() - begin)
+    context.destroy(linger=0)
+
+
+def _envelope(sender: str, run: str) -> Envelope:
+    return Envelope(sender, run, 0, 1000, 1000, 1000, time.time_ns(), Peer((0.123456789,), 0, 0))
+
+
+def _proved(word: str, me: Participant, address: str) -> tuple[Any, Any, Any]:
+    """A context and its two sockets, which hear what they say."""
+    context, where = zmq.Context(), Address.parse(address)
+    pub, sub = context.socket(zmq.PUB), context.socket(zmq.SUB)
+    pub.connect(f"tcp://{where.host}:{where.publish_port}")
+    sub.connect(f"tcp://{where.host}:{where.subscribe_port}")
+    sub.setsockopt(zmq.SUBSCRIBE, channel(word, me.id).encode())
+    own = channel(word, me.id, "probe").encode()
+    sub.setsockopt(zmq.RCVTIMEO, 50)
+    heard = b""
+    while heard != own:
+        pub.send(own)
+        try:
+            heard = sub.recv()
+        except zmq.Again:
+            continue
+    sub.setsockopt(zmq.RCVTIMEO, -1)
+    return context, pub, sub
 
 
 class Circle:
@@ -157,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     circles: list[Circle] = []
     try:
         address = str(session.start_proxy())
-        circles += [Circle(target, address, arguments.rounds) for target in (bare, with_zgrid)]
+        circles += [Circle(target, address, arguments.rounds) for target in (bare, with_zgrid, coded)]
         turns = np.array([[circle.measure() for circle in circles] for _ in range(arguments.repeat)])
     finally:
         for circle in circles:
@@ -166,11 +205,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     console, table = Console(), Table(title=f"three grids, {arguments.rounds} rounds a turn, {arguments.repeat} turns")
     for heading in ("what", "rounds/s", "lowest", "highest"):
         table.add_column(heading, justify="left" if heading == "what" else "right")
-    for title, column in zip(("bare pyzmq loop", "zgrid, average consensus"), turns.T, strict=True):
+    titles = ("bare pyzmq loop", "zgrid, average consensus", "bare loop that encodes, decodes and checks")
+    for title, column in zip(titles, turns.T, strict=True):
         table.add_row(title, *(f"{value:,.0f}" for value in (np.median(column), column.min(), column.max())))
     console.print(table)
     ratio = float(np.median(turns[:, 1] / turns[:, 0]))
     console.print(f"rounds over ZeroMQ over the bare loop: {ratio:.2f} (mark {MARK:g})")
+    console.print(f"coding alone over the bare loop: {float(np.median(turns[:, 2] / turns[:, 0])):.2f}")
 
 
 if __name__ == "__main__":
