@@ -24,11 +24,14 @@ class Gather(Generic[T]):
         self._open = (-1, 0)
         self._values: dict[str, T] = {}
         self._early: dict[tuple[int, int], dict[str, T]] = {}
+        self.complete = not self._count
+        """Whether every expected sender has been heard for the open step and round."""
 
     def open(self, step: int, round: int = 0) -> None:
         """Wait for this step and round from now on; anything older is refused."""
         self._open = key = (step, round)
-        self._values = self._early.pop(key, {})
+        self._values = values = self._early.pop(key, {}) if self._early else {}
+        self.complete = len(values) == self._count
         if self._early:
             self._early = {other: values for other, values in self._early.items() if other > key}
 
@@ -46,12 +49,8 @@ class Gather(Generic[T]):
         if sender in values:
             return DUPLICATE
         values[sender] = value
+        self.complete = len(self._values) == self._count
         return TAKEN
-
-    @property
-    def complete(self) -> bool:
-        """Whether every expected sender has been heard for the open step and round."""
-        return len(self._values) == self._count
 
     @property
     def missing(self) -> tuple[str, ...]:

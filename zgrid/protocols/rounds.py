@@ -58,7 +58,8 @@ class Rounds:
         inbox = {sender: carry(sender, round, frame.values) for sender, frame in pairs}
         outbox = self._checked(self.protocol.on_round(round, inbox))
         self.done_rounds = round
-        self._agree(round, frames)
+        if self._policy != "fixed":
+            self._agree(round, frames)
         if round >= self._cap or round >= self._stop > 0:
             self.round = 0
             return {}
@@ -77,8 +78,6 @@ class Rounds:
         A converged participant stands one edge further than the least of its neighbours; who stands beyond the
         graph's diameter knows of all, and names a round that is far enough ahead for everybody to hear of it.
         """
-        if self._policy == "fixed":
-            return
         known = [frame.stop for frame in frames if frame.stop]
         if self._policy == "coordinator":
             if self.me.place == 0 and not self._stop and self.protocol.done():
