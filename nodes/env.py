@@ -18,7 +18,8 @@ def _main(arguments: argparse.Namespace) -> None:
     view: View = JsonView(sys.stdout) if arguments.file == "-" else ConsoleView(topology, quiet=arguments.quiet)
     plan = Plan(arguments.episodes, arguments.steps, topology.seed, arguments.out)
     with view:
-        env = NetworkedGridEnv(topology, connect=address_of(arguments, topology), on_ready=view.ready)
+        address = address_of(arguments, topology)
+        env = NetworkedGridEnv(topology, connect=address, on_ready=view.ready, on_silent=view.silent)
         view.checked()
         try:
             play(env, plan, view)

@@ -48,9 +48,11 @@ class NetworkedGridEnv(pettingzoo.ParallelEnv[str, Observation, Any]):  # type: 
         render_mode: str | None = None,
         connect: Address | None = None,
         on_ready: Callable[[set[str]], None] | None = None,
+        on_silent: Callable[[str, int], None] | None = None,
     ) -> None:
         """``overrides`` are dotted keys, as for ``--set``. With ``connect`` the env joins a proxy whose nodes somebody
-        else starts; ``on_ready`` is then told which agents are there.
+        else starts; ``on_ready`` is then told which agents are there, and ``on_silent`` which node does not answer,
+        with its incarnation, and has to be begun anew.
 
         Raises:
             TopologyError: a topology that cannot run.
@@ -60,7 +62,7 @@ class NetworkedGridEnv(pettingzoo.ParallelEnv[str, Observation, Any]):  # type: 
             raise ValueError(f"render_mode {render_mode!r}: expected one of {self.metadata['render_modes']}")
         self.topology = topology if isinstance(topology, Topology) and not overrides else load(topology, overrides)
         self.render_mode = render_mode
-        self._connect, self._on_ready = connect, on_ready
+        self._connect, self._on_ready, self._on_silent = connect, on_ready, on_silent
         self._world = World(self.topology)
         self._execution: Execution | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
@@ -221,7 +223,7 @@ class NetworkedGridEnv(pettingzoo.ParallelEnv[str, Observation, Any]):  # type: 
 
     def _start(self) -> Execution:
         """Build the execution that the topology asks for and bring its agents up."""
-        execution = _build_execution(self.topology, self._world, self._connect, self._on_ready)
+        execution = _build_execution(self.topology, self._world, self._connect, self._on_ready, self._on_silent)
         self._finalizer = weakref.finalize(self, execution.close)
         try:
             execution.start()
@@ -288,7 +290,11 @@ def _device_values(spec: DeviceSpec, state: DeviceState) -> dict[str, float]:
 
 
 def _build_execution(
-    topology: Topology, world: World, connect: Address | None, on_ready: Callable[[set[str]], None] | None
+    topology: Topology,
+    world: World,
+    connect: Address | None,
+    on_ready: Callable[[set[str]], None] | None,
+    on_silent: Callable[[str, int], None] | None,
 ) -> Execution:
     """The one place where the mode decides."""
     if topology.mode == "centralized":
@@ -301,7 +307,7 @@ def _build_execution(
     tolerant = topology.tolerates_gaps
     if connect is not None:
         broker = ZmqBroker(connect, run, credentials, tolerant=tolerant)
-        return MessageExecution(topology, world, broker, run=run, nodes=nodes, on_ready=on_ready)
+        return MessageExecution(topology, world, broker, run=run, nodes=nodes, on_ready=on_ready, on_silent=on_silent)
     session = Session(topology)
     try:
         address = session.start_proxy()

@@ -23,7 +23,7 @@ from zgrid.errors import (
     StepTimeout,
 )
 from zgrid.gather import Gather
-from zgrid.guard import Guard
+from zgrid.guard import Guard, Silent
 from zgrid.host import Host
 from zgrid.messages import (
     ENV,
@@ -225,6 +225,7 @@ class MessageExecution(Execution):
         nodes: Mapping[str, NodePlan],
         session: Session | None = None,
         on_ready: Callable[[set[str]], None] | None = None,
+        on_silent: Silent | None = None,
     ) -> None:
         """The agents of ``nodes`` have to answer the roll call; all others live in this process."""
         self._topology, self._world = topology, world
@@ -245,7 +246,7 @@ class MessageExecution(Execution):
         self.agents = {agent.id: agent for agent in here}
         for agent in here:
             self._host.add(agent)
-        self._guard = Guard(topology, self._host, self._port, session)
+        self._guard = Guard(topology, self._host, self._port, session, on_silent)
         groups = squads(topology, nodes) if bus is not None else {}
         self.columnar = bool(groups)
         if groups:

@@ -6,7 +6,8 @@ import logging
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 from zgrid.chronicle import Agent, Chronicle, recall
 from zgrid.errors import AgentError, BrokerError, NodeSilentError, StartTimeout
@@ -31,11 +32,20 @@ _PROVE_S = 0.5
 _REJOIN_S = 5.0
 _PART = 20
 
+Silent: TypeAlias = Callable[[str, int], None]
+"""Told of a node that does not answer, and of its incarnation."""
+
 
 class Guard:
     """Keeps a run going, or ends it with an error that names what failed. One for each run, in the env node."""
 
-    def __init__(self, topology: Topology, host: Host, port: EnvPort, session: Session | None) -> None:
+    def __init__(
+        self, topology: Topology, host: Host, port: EnvPort, session: Session | None, on_silent: Silent | None = None
+    ) -> None:
+        """``session`` has the processes that this one started; where somebody else did, ``on_silent`` tells them what
+        node does not answer and has to be begun anew.
+        """
+        self._on_silent = on_silent
         self._topology, self._host, self._port, self._session = topology, host, port, session
         self._policies = topology.on_failure()
         self._home = {agent: node for node, plan in port.plans.items() for agent in plan.agents}
@@ -174,12 +184,20 @@ class Guard:
             self._stand_in(agent, cause, step)
         restarted = self._of(agents, "restart")
         if restarted:
-            if self._session is not None and node not in self._ended:
-                self._session.kill(node)  # it hangs, or cannot be reached any more
+            self._end(node)
             self._await(node, step, cause)
         for agent in restarted:
             self._resume(agent, step)
             self._tell(agent, f"restarted: {cause}")
+
+    def _end(self, node: str) -> None:
+        """End the process of a node that hangs, or cannot be reached any more, so that it can be begun anew."""
+        if self._session is not None:
+            if node not in self._ended:
+                self._session.kill(node)
+            return
+        if self._on_silent is not None:
+            self._on_silent(node, self._known[node])
 
     def _of(self, agents: Sequence[str], kind: str) -> list[str]:
         return [agent for agent in agents if self._policies[agent].kind == kind]

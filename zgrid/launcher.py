@@ -114,6 +114,8 @@ def _await_check(lines: Iterator[str], session: Session, env: Process, view: Con
 def _heard(line: str, session: Session, view: ConsoleView) -> tuple[str, Any]:
     """Relay one event of the env node, and raise what it says has failed."""
     event, value = relay(line, view)
+    if event == "silent":
+        session.kill(*value)
     if event == "findings":
         session.let_go()
         source, findings = value

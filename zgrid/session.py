@@ -40,6 +40,7 @@ class Process:
     log: IO[bytes]
     module: str
     arguments: tuple[str, ...]
+    begun_ms: int
     may_end: bool = False
     stopped_at: float | None = None
     looked_at: float = 0.0
@@ -111,7 +112,7 @@ class Session:
 
     def spawn(self, name: str, module: str, arguments: Sequence[str], stdout: int | None = None) -> Process:
         """Start ``python -m module`` with the topology on its standard input."""
-        log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
+        log, begun_ms = tempfile.TemporaryFile(), time.time_ns() // 1_000_000  # noqa: SIM115 - closed in stop()
         popen = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
@@ -125,7 +126,7 @@ class Session:
         with suppress(BrokenPipeError):  # it is dead already; check() tells
             popen.stdin.write(self._json + "\n")
             popen.stdin.flush()
-        process = self.processes[name] = Process(name, popen, log, module, tuple(arguments))
+        process = self.processes[name] = Process(name, popen, log, module, tuple(arguments), begun_ms)
         return process
 
     def supervise(self) -> list[str]:
@@ -144,10 +145,14 @@ class Session:
                 failed.append(process.name)
         return failed
 
-    def kill(self, name: str) -> None:
-        """Kill a process that is ours and does not answer; :meth:`supervise` begins it anew."""
+    def kill(self, name: str, incarnation: int | None = None) -> None:
+        """Kill a process that is ours and does not answer; :meth:`supervise` begins it anew. With ``incarnation``, the
+        time at which a node says that it was begun, in ms: only if it was not begun anew since.
+        """
         process = self.processes.get(name)
-        if process is not None and process.due is None:
+        if process is None or process.due is not None:
+            return
+        if incarnation is None or process.begun_ms <= incarnation:
             process.popen.kill()
 
     def _has_failed(self, process: Process) -> bool:

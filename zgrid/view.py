@@ -43,6 +43,9 @@ class View(ABC):
     def ready(self, nodes: set[str]) -> None:
         """These nodes have answered the roll call."""
 
+    def silent(self, node: str, incarnation: int) -> None:  # noqa: B027 - the event that follows tells a person
+        """A node does not answer: whoever started this incarnation of it has to end it."""
+
     @abstractmethod
     def begin(self, total: int) -> None:
         """The first episode has begun; so many steps are to come."""
@@ -82,6 +85,9 @@ class JsonView(View):
 
     def ready(self, nodes: set[str]) -> None:
         self._say("ready", sorted(nodes))
+
+    def silent(self, node: str, incarnation: int) -> None:
+        self._say("silent", [node, incarnation])
 
     def begin(self, total: int) -> None:
         self._say("begin", total)

@@ -24,7 +24,7 @@ SLOW_S = 2.2
 
 AGENTS = '''
 """A device and a policy that do something bad: when built (outside the test's own process), or in their N-th act."""
-import os, signal, sys, time
+import ctypes, os, signal, sys, time
 from zgrid.devices.load import Load
 from zgrid.policies.rule_based import RuleBased
 
@@ -44,6 +44,8 @@ def fail(what):
         os.kill(os.getpid(), signal.SIGSTOP)
     elif what == "raise":
         raise RuntimeError("out of sorts")
+    elif what == "hang":
+        ctypes.PyDLL(None).sleep(600)  # with the lock of the interpreter: not even the thread that beats goes on
     elif what == "slow":
         time.sleep({slow})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, small_topology, wait_until
-from faults import cable, pid_of, plain, rewards, session_of, with_device, with_policy, write_agents
+from faults import DEVICE, cable, pid_of, plain, rewards, session_of, with_device, with_policy, write_agents
 
 import zgrid
 from zgrid.agents import DeviceAgent
@@ -235,6 +236,33 @@ def test_after_a_device_rejoined_it_knows_its_state() -> None:
         p_mw, efficiency = after["mg_1.ess_1.p_mw"], 0.95
         energy = -p_mw / efficiency if p_mw > 0 else -p_mw * efficiency
         assert after["mg_1.ess_1.soc"] == pytest.approx(before + energy / 1.0, abs=1e-12)
+
+
+@slow
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["own processes", "those of launch.py"])
+def test_a_process_that_hangs_is_ended_and_begun_anew(
+    elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    name = f"survival_hangs_{elsewhere}"
+    write_agents(tmp_path, name, acts="hang", at=3)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    content = declared(DEVICE, "restart", with_device(plain(), name)) | {"seed": 0}
+    if elsewhere:
+        file, out = tmp_path / "hangs.yaml", tmp_path / "out"
+        file.write_text(yaml.safe_dump(content))
+        subprocess.run(
+            [sys.executable, str(ROOT / "launch.py"), str(file), "--steps", "5", "--out", str(out)],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=60, check=True,
+        )  # fmt: skip
+        summary = json.loads((out / "summary.json").read_text())
+        total, events = summary["grids"]["mg_1"]["return"], [one["event"] for one in summary["events"]]
+    else:
+        events = []
+        with closing(zgrid.parallel_env(content)) as env:
+            env.reset(seed=0)
+            total = sum(reward["mg_1"] for reward in play(env, 5, events))
+    assert events == [f"{DEVICE}: restarted: {SILENT}"]
+    assert total == pytest.approx(sum(reward["mg_1"] for reward in rewards(content, 5)), abs=1e-12)
 
 
 # ---- agents that raise ---------------------------------------------------------------------------------------------
