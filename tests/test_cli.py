@@ -225,6 +225,34 @@ class TestRun:
         assert "2steps" in flat
         assert "summary.json" in flat
 
+    @pytest.mark.parametrize("mode", ["--centralized", "--distributed"])
+    def test_counts_what_became_of_messages_on_links_with_faults(
+        self, mode: str, zgrid: Callable[..., Result], file: str, tmp_path: Path
+    ) -> None:
+        """Of all episodes: three whole ones of three steps, and a step of another."""
+        rules = [{"kind": "setpoint", "loss": 0.5}, {"kind": "state", "delay": {"kind": "constant", "value": 1}}]
+        content = small_topology() | {"links": rules, "episode_steps": 3}
+        Path(file).write_text(yaml.safe_dump(content), encoding="utf-8")
+        code, out, err = zgrid("run", file, mode, "--steps", "10", "--out", str(tmp_path))
+        assert (code, err) == (0, "")
+        summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+        links = summary["links"]
+        assert {(link["kind"], link["sent"]) for link in links} == {("setpoint", 10), ("state", 10)}
+        assert [(link["delivered"], link["late"]) for link in links if link["kind"] == "state"] == [(6, 6)] * 3
+        assert all(link["delivered"] + link["lost"] == 10 for link in links if link["kind"] == "setpoint")
+        assert "links" not in summary["stats"]  # they would be of the last episode
+        table = out.partition("links with faults")[2].partition("digest")[0]
+        assert "setpoint" in table
+        assert "late" in table
+        assert "duplicated" not in table
+
+    def test_tells_nothing_of_links_without_faults(
+        self, zgrid: Callable[..., Result], file: str, tmp_path: Path
+    ) -> None:
+        _, out, _ = zgrid("run", file, "--centralized", "--steps", "1", "--out", str(tmp_path))
+        assert "links with faults" not in out
+        assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["links"] == []
+
     def test_launch_py_is_the_same(self, zgrid: Callable[..., Result], file: str, tmp_path: Path) -> None:
         arguments = (file, "--centralized", "--quiet", "--steps", "1", "--out", str(tmp_path))
         assert zgrid(*arguments, command=launch_main) == (0, "", "")

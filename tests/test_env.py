@@ -119,7 +119,7 @@ def test_names_tell_what_each_entry_is() -> None:
 def test_nothing_starts_before_reset() -> None:
     env = zgrid.parallel_env(small_topology())  # message_broker: zmq
     assert env._execution is None
-    assert env.stats() == {"messages": {}, "bytes": {}, "refused": {}, "latency_ms": {}}
+    assert env.stats() == {"messages": {}, "bytes": {}, "refused": {}, "latency_ms": {}, "links": []}
     env.close()
 
 

@@ -27,6 +27,7 @@ from zgrid.messages import (
     Envelope,
     Failure,
     Item,
+    LinkCounts,
     NetworkState,
     NodeStats,
     Notice,
@@ -51,6 +52,7 @@ from zgrid.messages import (
 NAN, INF = math.nan, math.inf
 ITEM = Item("setpoint/mg_1.dg_1/", "setpoint", "mg_1", 1, 7, 0, Setpoint((0.5, 0.0, 1.0), (0.7,)))
 TABLE = Table("state", "mg_1.dg_1 mg_1.ess_1", (1,), np.arange(10.0))
+LINK = LinkCounts("mg_2", "mg_1", "peer", 9, 6, 4, 2, 1, 0, 12, 17, 5)
 EXAMPLES = {
     "probe": Probe("node:mg_1.dg_1"),
     "roll_call": RollCall("c0ffee", 0),
@@ -76,7 +78,7 @@ EXAMPLES = {
     "report": Report(-12.5, (12.5, 0.0), np.array([0.5, -0.25], dtype=np.float32)),
     "failure": Failure("mg_1", 3, "ValueError: no", "Traceback ..."),
     "stats_request": StatsRequest(),
-    "stats": NodeStats("mg_1", (("setpoint", 3, 120),), (("stale", 1, 0),)),
+    "stats": NodeStats("mg_1", (("setpoint", 3, 120),), (("stale", 1, 0),), (LINK, LINK._replace(lost=3)), False),
     "beat": Beat(("mg_1",), 4711, (("setpoint", 3, 120),), (("state", 150, 900),), (("stale", 1, 0),)),
     "resume": Resume("mg_1", 1, 3, (0.5,), (2, 4), (ITEM,), True),
     "resumed": Resumed("mg_1", 1),
@@ -111,6 +113,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "GappyArray": gappy_arrays,
     "Steps": st.lists(counts, max_size=4).map(tuple),
     "Items": st.lists(st.builds(ITEM._replace, step=counts, sender=st.text()), max_size=3).map(tuple),
+    "Links": st.lists(st.builds(LINK._replace, source=st.text(), sent=counts, age_max=counts), max_size=3).map(tuple),
     "Tables": st.lists(st.builds(TABLE._replace, agents=st.just("a b")), max_size=3).map(tuple),
     "Sizes": st.just((0, 0, 0)),  # any array is long enough
 }
@@ -135,6 +138,20 @@ WRONG: dict[str, tuple[Any, ...]] = {
         [[*ITEM[:6], [1]]],
         [[*ITEM[:2], 1, *ITEM[3:]]],
         [["a", "batch", *ITEM[2:6], [[]]]],
+    ),
+    "Links": (
+        None,
+        1,
+        "x",
+        [1],
+        ["mg_1 peer to "],  # as long as a row
+        [LINK[:11]],
+        [[*LINK, 0]],
+        [[1, *LINK[1:]]],
+        [[*LINK[:2], None, *LINK[3:]]],
+        [[*LINK[:3], -1, *LINK[4:]]],
+        [[*LINK[:11], 1.0]],
+        [[*LINK[:5], True, *LINK[6:]]],
     ),
     "Tables": (None, 1, "x", [1], [["state", "a"]], [[*TABLE[:3], [0.0] * 10]], [[1, *TABLE[1:]]]),
     "Sizes": (None, 3, [3, 1], [3, 1, 0, 0], [3, 1, -1], [3.0, 1, 0], "abc", [3, 1, 1]),
@@ -242,7 +259,7 @@ def test_the_frame_built_by_hand_is_the_message(kind: str) -> None:
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, 5, -1, "4", None, [4]])
+@pytest.mark.parametrize("version", [0, 1, 4, 6, -1, "5", None, [5]])
 def test_another_version_is_refused(version: Any) -> None:
     with pytest.raises(MessageError, match="version"):
         decode(pack(frame("reset", version=version)))
@@ -291,7 +308,7 @@ def test_a_field_of_the_wrong_type_or_not_finite_is_refused(kind: str, k: int) -
         body = list(EXAMPLES[kind])
         body[k] = value
         with pytest.raises(
-            MessageError, match=f"a field of {kind}|sizes of {kind}|an item|table|within|setpoint takes"
+            MessageError, match=f"(field|sizes) of {kind}|an item|counts of a link|table|within|setpoint takes"
         ):
             decode(pack(frame(kind, body)))
 

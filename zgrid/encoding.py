@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgrid.errors import MessageError
-from zgrid.messages import BODIES, KIND, Envelope, Item, Table, are_finite
+from zgrid.messages import BODIES, KIND, Envelope, Item, LinkCounts, Table, are_finite
 from zgrid.readers import READERS
 from zgrid.tables import fault
 
-VERSION = 4
+VERSION = 5
 MAX_BYTES = 1 << 20
 
 _TEN, _FIVE = b"\x9a", b"\x95"
@@ -145,6 +145,8 @@ def _body(kind: str, fields: Any) -> Any:
         return body._replace(tables=tuple(map(_table, body.tables)))
     if kind == "resume":
         return body._replace(history=tuple(map(_item, body.history)))
+    if kind == "stats":
+        return body._replace(links=tuple(map(_link_counts, body.links)))
     return body
 
 
@@ -180,6 +182,19 @@ def _table(fields: Any) -> Table:
     if wrong:
         raise MessageError(f"malformed: {wrong}")
     return Table._make(fields)
+
+
+def _link_counts(fields: Any) -> LinkCounts:
+    """The counts of a link within a message.
+
+    Raises:
+        MessageError: they are none.
+    """
+    if type(fields) is not tuple or len(fields) != len(LinkCounts._fields):
+        raise MessageError("malformed: counts of a link")
+    if not all(holds(fields[at]) for holds, at in _COUNTS_OF_A_LINK):
+        raise MessageError("malformed: counts of a link")
+    return LinkCounts._make(fields)
 
 
 _ARRAY = 1
@@ -266,6 +281,7 @@ _CHECK_OF: dict[str, Callable[[Any], bool]] = {
     "GappyArray": _is_gappy_array,
     "Sizes": _are_sizes,
     "Items": _is_tuple,
+    "Links": _is_tuple,
     "Tables": _is_tuple,
     "Steps": _are_whole,
 }
@@ -293,5 +309,6 @@ def _checks(body: Any) -> tuple[_Check, ...]:
 
 
 _CHECKS = {kind: _checks(body) for kind, body in BODIES.items()}
+_COUNTS_OF_A_LINK = _checks(LinkCounts)
 _FIELDS = {kind: len(body._fields) for kind, body in BODIES.items()}
 _WITHIN = frozenset(BODIES) - {"batch", "resume", "columns"}

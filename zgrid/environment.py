@@ -164,10 +164,13 @@ class NetworkedGridEnv(pettingzoo.ParallelEnv[str, Observation, Any]):  # type: 
 
     def stats(self) -> dict[str, Any]:
         """Since the start: ``messages`` and ``bytes`` by kind (bytes only where encoded), ``refused`` by cause, and
-        ``latency_ms`` by kind of what the env heard. Empty before the first reset and in centralized mode.
+        ``latency_ms`` by kind of what the env heard; empty in centralized mode.
+
+        ``links``, the same in every mode, has for each link with faults what became of its messages in this episode:
+        ``source``, ``destination``, ``kind``, and the counts of :class:`zgrid.links.Counts` by name, with ``age_mean``.
         """
         if self._execution is None:
-            return {"messages": {}, "bytes": {}, "refused": {}, "latency_ms": {}}
+            return {"messages": {}, "bytes": {}, "refused": {}, "latency_ms": {}, "links": []}
         return self._execution.stats()
 
     def close(self) -> None:

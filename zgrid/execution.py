@@ -25,6 +25,7 @@ from zgrid.errors import (
 from zgrid.gather import Gather
 from zgrid.guard import Guard, Silent
 from zgrid.host import Host
+from zgrid.links import counted, summed
 from zgrid.messages import (
     ENV,
     Action,
@@ -104,7 +105,7 @@ class Execution(ABC):
 
     @abstractmethod
     def stats(self) -> dict[str, Any]:
-        """Messages and bytes by kind, refusals by cause, latency by kind in ms."""
+        """Messages and bytes by kind, refusals by cause, latency by kind in ms, and counts of links with faults."""
 
     @abstractmethod
     def close(self) -> None:
@@ -185,7 +186,9 @@ class DirectExecution(Execution):
             raise AgentError(agent.id, self._step, cause, traceback.format_exc()) from error
 
     def stats(self) -> dict[str, Any]:
-        return {"messages": {}, "bytes": {}, "refused": {}, "latency_ms": {}}
+        ears = [grid.ears for grid in self._grids] + [one.ears for devices in self._devices for one in devices]
+        links = summed(link._asdict() for link in counted(ears))
+        return {"messages": {}, "bytes": {}, "refused": {}, "latency_ms": {}, "links": links}
 
     def close(self) -> None:
         """Nothing to end."""
@@ -314,9 +317,9 @@ class MessageExecution(Execution):
         return events + [(notice.agent, f"{notice.event}: {notice.cause}") for notice in notices]
 
     def stats(self) -> dict[str, Any]:
-        """Asks every node what it sent; latencies are those of what the env itself heard."""
+        """Asks every node what it sent and what its agents heard; latencies are those of what the env itself heard."""
         port = self._port
-        port.node_stats.clear()
+        port.ask_anew()
         begin = time.monotonic()
         if port.nodes:
             self._say(CONTROL, StatsRequest())
@@ -333,7 +336,14 @@ class MessageExecution(Execution):
             size.update({kind: count for kind, _, count in stats.sent})
             refused.update({cause: count for cause, count, _ in stats.refused})
         latency = {kind: percentiles(values) for kind, values in sorted(self._host.latency_ns().items())}
-        return {"messages": dict(sent), "bytes": dict(size), "refused": dict(refused), "latency_ms": latency}
+        figures: dict[str, Any] = {"messages": dict(sent), "bytes": dict(size), "refused": dict(refused)}
+        return {**figures, "latency_ms": latency, "links": self._links()}
+
+    def _links(self) -> list[dict[str, Any]]:
+        """What was heard over links with faults: of those who act here, also for others, and of all others."""
+        here = {one.id: one.ears for one in self._host.receivers if isinstance(one, GridAgent | DeviceAgent)}
+        elsewhere = [link for link in self._port.links.values() if link.destination not in here]
+        return summed(link._asdict() for link in (*counted(here.values()), *elsewhere))
 
     def close(self) -> None:
         if self._closed:

@@ -24,6 +24,7 @@ FiniteArray: TypeAlias = NDArray[Any]
 GappyArray: TypeAlias = NDArray[Any]
 Sizes: TypeAlias = tuple[int, int, int]
 Items: TypeAlias = "tuple[Item, ...]"
+Links: TypeAlias = "tuple[LinkCounts, ...]"
 Steps: TypeAlias = tuple[int, ...]
 Tables: TypeAlias = "tuple[Table, ...]"
 
@@ -173,14 +174,17 @@ class StatsRequest(NamedTuple):
 
 
 class NodeStats(NamedTuple):
-    """node to env: what it has done so far.
+    """node to env: what it has done so far, and what its agents have heard over links with faults in this episode.
 
-    ``sent`` (kind, messages, bytes), ``refused`` (cause, count, 0); the kind ``batch`` counts frames.
+    ``sent`` (kind, messages, bytes), ``refused`` (cause, count, 0); the kind ``batch`` counts frames. Many ``links``
+    come in several parts; the figures are those of the ``last``.
     """
 
     node: str
     sent: Counts
     refused: Counts
+    links: Links = ()
+    last: bool = True
 
 
 class Beat(NamedTuple):
@@ -260,6 +264,25 @@ class Item(NamedTuple):
     step: int
     round: int
     body: Body
+
+
+class LinkCounts(NamedTuple):
+    """Within a NodeStats: what has become of the messages of one link, as whole numbers; :class:`zgrid.links.Counts`
+    tells their meaning.
+    """
+
+    source: str
+    destination: str
+    kind: str
+    sent: int
+    delivered: int
+    late: int
+    lost: int
+    duplicated: int
+    attacked: int
+    periods: int
+    age_sum: int
+    age_max: int
 
 
 class Batch(NamedTuple):

@@ -11,6 +11,7 @@ from zgrid.agents import DeviceAgent, GridAgent
 from zgrid.chronicle import Agent, Memory, recall
 from zgrid.errors import LostMessageError, UnknownNameError
 from zgrid.host import Bus, Host, steward_of
+from zgrid.links import counted
 from zgrid.messages import (
     ENV,
     Envelope,
@@ -39,6 +40,8 @@ from zgrid.topology.traffic import CONTROL, hearers, homes, lines
 logger = logging.getLogger(__name__)
 
 _POLL_S = 1.0
+_PART = 500
+"""Links in a message, well below the most bytes that one may have."""
 
 
 class Steward:
@@ -71,7 +74,8 @@ class Steward:
             if self._join(envelope, body):
                 yield self._answer(step, Ready(tuple(self.agents), self._hash, body.epoch))
         elif isinstance(body, StatsRequest):
-            yield self._answer(step, self._stats())
+            for figures in self._stats():
+                yield self._answer(step, figures)
         elif isinstance(body, Resume) and body.agent in self.agents:
             yield from self._resume(step, body)
         elif isinstance(body, Resend):
@@ -139,11 +143,17 @@ class Steward:
             agent.rearm()
             logger.warning("%s: rearmed", agent_id)
 
-    def _stats(self) -> NodeStats:
+    def _stats(self) -> Iterator[NodeStats]:
+        """The figures, and before them as many parts of the links as do not fit into one message."""
         host = self._host
         size = host.sent_bytes()
         sent = tuple((kind, count, size[kind]) for kind, count in sorted(host.sent().items()))
-        return NodeStats(self._name, sent, tuple((cause, n, 0) for cause, n in sorted(host.refused().items())))
+        refused = tuple((cause, n, 0) for cause, n in sorted(host.refused().items()))
+        links = counted(agent.ears for agent in self.agents.values())
+        while len(links) > _PART:
+            yield NodeStats(self._name, (), (), links[:_PART], last=False)
+            links = links[_PART:]
+        yield NodeStats(self._name, sent, refused, links)
 
 
 class Watchdog:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from zgrid.errors import MissingExtraError
+from zgrid.links import summed
 from zgrid.plots import draw_day
 from zgrid.view import View
 
@@ -56,6 +57,8 @@ class Recorder:
         self.episodes = 0
         self.events: list[dict[str, Any]] = []
         """Failures, restarts, fallbacks and returns, each with its step."""
+        self.links: list[dict[str, Any]] = []
+        """What became of messages on links with faults, as in the env's stats, over all episodes that have ended."""
         self.rows: list[dict[str, float]] = []
 
     @property
@@ -84,6 +87,11 @@ class Recorder:
         self.rows.append(row)
         return self._add_events(infos)
 
+    def end(self) -> None:
+        """An episode is over; the next one would count anew what became of messages."""
+        if self._env.topology.links:
+            self.links = summed([*self.links, *self._env.stats()["links"]])
+
     def digest(self) -> str:
         """SHA-256 over all observations, rewards and terminations, in order."""
         return self._hash.hexdigest()
@@ -91,7 +99,7 @@ class Recorder:
     def summary(self, elapsed_s: float) -> dict[str, Any]:
         """Everything in figures."""
         env, topology = self._env, self._env.topology
-        stats = env.stats()
+        stats = {name: value for name, value in env.stats().items() if name != "links"}
         latency = np.percentile(self._latency_ms, (50.0, 99.0)) if self._latency_ms else (0.0, 0.0)
         return {
             "topology": topology.name,
@@ -104,6 +112,7 @@ class Recorder:
             "events": self.events,
             "messages_per_step": self._per_step(stats["messages"]),
             "stats": stats,
+            "links": self.links,
             "steps_per_s": self.steps / elapsed_s if elapsed_s > 0.0 else 0.0,
             "step_latency_ms": {"p50": float(latency[0]), "p99": float(latency[1])},
         }
@@ -166,6 +175,7 @@ def play(env: NetworkedGridEnv, plan: Plan, view: View) -> dict[str, Any]:
                 view.event(recorder.steps, event)
             view.progress(recorder.steps)
         elapsed_s += time.perf_counter() - begin
+        recorder.end()
     summary = recorder.summary(elapsed_s)
     if plan.out is not None:
         files, hint = write(plan.out, summary, recorder.rows, env)

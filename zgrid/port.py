@@ -14,6 +14,7 @@ from zgrid.messages import (
     DeviceState,
     Envelope,
     Failure,
+    LinkCounts,
     NodeStats,
     Notice,
     Ready,
@@ -49,6 +50,9 @@ class EnvPort:
         self.stopping = set(self.nodes)
         self.wrong_topology: set[str] = set()
         self.node_stats: dict[str, NodeStats] = {}
+        """The figures of each node that has told all of them since they were last asked for."""
+        self.links: dict[tuple[str, str, str], LinkCounts] = {}
+        """What nodes have told of their links since then: by source, destination, and kind."""
         self.resumed: set[tuple[str, int]] = set()
         self.notices: list[Notice] = []
         of_grids, of_devices = (topology.hash(one) for one in (next(iter(topology.grids)), topology.device_specs[0].id))
@@ -72,6 +76,11 @@ class EnvPort:
         self.states.open(step)
         self.reports.open(step)
         self.muster.close()
+
+    def ask_anew(self) -> None:
+        """The figures of all nodes are about to be asked for."""
+        self.node_stats.clear()
+        self.links.clear()
 
     def begin_epoch(self) -> None:
         """Everybody has to answer the roll call anew."""
@@ -101,7 +110,9 @@ class EnvPort:
         elif isinstance(body, Failure):
             raise AgentError(body.agent, body.step, body.cause, body.traceback)
         elif isinstance(body, NodeStats):
-            self.node_stats[body.node] = body
+            self.links.update((link[:3], link) for link in body.links)
+            if body.last:
+                self.node_stats[body.node] = body
         elif isinstance(body, Resumed):
             self.resumed.add((body.agent, body.incarnation))
         elif isinstance(body, Notice):

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zgrid.errors import TopologyError, ZgridError
+from zgrid.links import summed
 from zgrid.topology import Topology
 from zgrid.topology.nodes import node_plans
 
@@ -197,6 +198,8 @@ class ConsoleView(View):
             self._progress.update(self._task, completed=summary["steps"])
             self._progress.stop()
         self._console.print(_grid_table(summary))
+        if summary["links"]:
+            self._console.print(_link_table(summary["links"]))
         self._console.print(_run_table(summary))
         if summary.get("files"):
             self.say("written: " + ", ".join(summary["files"]))
@@ -303,6 +306,23 @@ def _grid_table(summary: Mapping[str, Any]) -> Table:
     for key, heading in (("violation_steps", "violation steps"), ("diverged_steps", "diverged steps")):
         counts = [grid[key] for grid in grids.values()]
         table.add_row(heading, *(str(count) for count in counts), str(sum(counts)))
+    return table
+
+
+def _link_table(links: Sequence[Mapping[str, Any]]) -> Table:
+    """A column per kind of message; what did not happen is left out."""
+    kinds = summed(links, ("kind",))
+    table = Table(title="links with faults", title_justify="left")
+    table.add_column("")
+    for kind in kinds:
+        table.add_column(kind["kind"], justify="right")
+    table.add_row("links", *(str(sum(link["kind"] == kind["kind"] for link in links)) for kind in kinds))
+    for name in ("sent", "delivered", "late", "lost", "duplicated", "attacked"):
+        if any(kind[name] for kind in kinds):
+            table.add_row(name, *(f"{kind[name]:,}" for kind in kinds))
+    units = ["rounds" if kind["kind"] == "peer" else "steps" for kind in kinds]
+    table.add_row("mean age", *(f"{kind['age_mean']:.2f} {unit}" for kind, unit in zip(kinds, units, strict=True)))
+    table.add_row("oldest", *(f"{kind['age_max']} {unit}" for kind, unit in zip(kinds, units, strict=True)))
     return table
 
 

@@ -16,10 +16,9 @@ from zgrid.topology import examine
 GUIDE = (ROOT / "docs" / "links.md").read_text(encoding="utf-8")
 
 
-def block(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
-    assert found is not None
-    return found.group(1)
+def block(language: str, k: int = 0) -> str:
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+    return found[k]
 
 
 def test_its_topology_has_no_findings() -> None:
@@ -38,6 +37,14 @@ def test_its_code_runs() -> None:
     counts = names["counts"]
     assert counts.sent == 50
     assert 0 < counts.lost == 50 - counts.delivered < 25
+
+
+def test_its_environment_tells_of_its_links(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(block("python", 1), "docs/links.md", "exec"), names)
+    link = names["link"]
+    assert capsys.readouterr().out == f"mg_1 mg_2 peer {link['sent']} {link['lost']}\n"
+    assert 0 < link["lost"] < link["sent"]
 
 
 @pytest.mark.parametrize("key", [*LinkConfig.model_fields, *GilbertElliott.model_fields, *FalseData.model_fields])

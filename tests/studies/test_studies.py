@@ -17,8 +17,10 @@ import pytest
 import yaml
 from conftest import ROOT, descendants, small_topology, wait_until
 
+from zgrid.environment import NetworkedGridEnv
 from zgrid.errors import StudyError, TopologyError
 from zgrid.studies import Study, load_study, run_study
+from zgrid.studies.environment_run import BECAME
 
 CONSENSUS: dict[str, Any] = {
     "name": "small",
@@ -35,6 +37,14 @@ CONSENSUS: dict[str, Any] = {
     "seeds": 3,
     "reference": {"loss": 0},
     "curves": True,
+}
+FAULTS: dict[str, Any] = {
+    "links": [
+        {"kind": "peer", "loss": 0.2, "delay": {"kind": "exponential", "mean": 0.7}, "duplicate": 0.1},
+        {"kind": "setpoint", "loss": 0.3},
+    ],
+    "horizontal": {"kind": "average_consensus", "rounds": 6},
+    "episode_steps": 3,
 }
 TABLES = ("rows.csv", "comparison.csv", "history.csv")
 
@@ -257,8 +267,6 @@ class TestEnvironment:
         assert (line["n"], line["difference_mean"]) == ("2", "0.0")
 
     def test_a_row_is_what_an_episode_earns(self, tmp_path: Path) -> None:
-        from zgrid.environment import NetworkedGridEnv
-
         study = self.study(tmp_path)
         row = run_study(study, tmp_path / "out").rows[1]
         env = NetworkedGridEnv(study.topology or "", {"centralized": True, "seed": 1})
@@ -269,6 +277,54 @@ class TestEnvironment:
         assert row["return"] == row["return.mg_1"] + row["return.mg_2"]
         imported = sum(info["p_pcc_mw"] for *_, infos in steps for info in infos.values())
         assert row["import_mwh"] == pytest.approx(imported)
+
+    def faulty(self, folder: Path) -> Study:
+        """Two episodes of three steps and one of two, of grids that talk over links with faults."""
+        return self.study(folder, set=FAULTS, episodes=4, steps=8)
+
+    def test_what_becomes_of_messages_is_summed_over_episodes(self, tmp_path: Path) -> None:
+        row, _, messages, _ = run_study(self.faulty(tmp_path), tmp_path / "out").rows
+        links: list[dict[str, Any]] = []
+        rounds: list[float] = []
+        agreed: list[float] = []
+        env = NetworkedGridEnv(str(tmp_path / "small.yaml"), {"centralized": True, "seed": 0, **FAULTS})
+        for episode, steps in enumerate((3, 3, 2)):
+            env.reset(seed=0 if episode == 0 else None)
+            for _ in range(steps):
+                infos = env.step(dict.fromkeys(env.agents))[-1]
+                rounds += [info["rounds"] for info in infos.values()]
+                agreed += [info["agreed"] for info in infos.values()]
+            links += env.stats()["links"]
+        env.close()
+        assert row["steps"] == 8
+        for name in BECAME:
+            assert row[name] == sum(link[name] for link in links)
+        assert row["late"] > 0 < row["lost"]
+        for unit, kind in (("rounds", "peer"), ("steps", "setpoint")):
+            mine = [link for link in links if link["kind"] == kind]
+            assert row[f"age_max_{unit}"] == max(link["age_max"] for link in mine) > 0
+            periods = sum(link["periods"] for link in mine)
+            assert row[f"age_mean_{unit}"] == sum(link["age_sum"] for link in mine) / periods
+        assert row["mean_rounds"] == sum(rounds) / 16 == 6.0
+        assert row["agreed_share"] == sum(agreed) / 16
+        differing = {name for name in row if row[name] != messages[name]} - {"run", "execution"}
+        assert all(name.startswith("messages") for name in differing)
+
+    def test_rows_of_faulty_links_do_not_depend_on_processes(self, tmp_path: Path) -> None:
+        study = self.faulty(tmp_path)
+        run_study(study, tmp_path / "one")
+        lines = (tmp_path / "one" / "runs.jsonl").read_bytes().splitlines(keepends=True)
+        (tmp_path / "resumed").mkdir()
+        (tmp_path / "resumed" / "study.json").write_bytes((tmp_path / "one" / "study.json").read_bytes())
+        (tmp_path / "resumed" / "runs.jsonl").write_bytes(b"".join(lines[:1]))
+        run_study(study, tmp_path / "resumed", processes=2)
+        assert tables(tmp_path / "one", TABLES[:2]) == tables(tmp_path / "resumed", TABLES[:2])
+
+    def test_what_nobody_talks_about_is_empty(self, tmp_path: Path) -> None:
+        (row, *_) = run_study(self.study(tmp_path), tmp_path / "out").rows
+        empty = ("mean_rounds", "agreed_share", *BECAME, "age_mean_rounds", "age_max_steps")
+        assert {row[name] for name in empty} == {None}
+        assert "rounds" not in row
 
     def test_a_changed_topology_is_another_study(self, tmp_path: Path) -> None:
         run_study(self.study(tmp_path, seeds=1, steps=1), tmp_path / "out")

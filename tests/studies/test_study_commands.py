@@ -191,6 +191,7 @@ def test_without_matplotlib_it_says_what_it_needs(
     [
         ("import_mwh", "import, MWh"), ("return.mg_1", "return, mg 1, $"), ("imbalance_mw", "imbalance, MW"),
         ("messages.peer", "messages, peer"), ("gap_per_h", "gap to the optimum, $/h"), ("import_cost", "import, $"),
+        ("mean_rounds", "rounds per step"), ("age_max_steps", "largest age of information, steps"),
     ],
 )  # fmt: skip
 def test_axes_have_units(metric: str, text: str) -> None:

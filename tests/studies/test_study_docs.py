@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import yaml
-from conftest import ROOT
+from conftest import ROOT, small_topology
 
 from zgrid.studies import load_study, run_study
 
@@ -23,13 +23,28 @@ def test_the_study_of_the_docs_runs(tmp_path: Path) -> None:
     assert len(load_study(tmp_path / "b.yaml").runs()) == 20
 
 
-def test_every_metric_of_the_docs_is_one(tmp_path: Path) -> None:
+def named(heading: str) -> set[str]:
+    """What stands in the first column of a table of metrics."""
+    table = TEXT.partition(heading)[2].partition("##")[0]
+    return {name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line.partition(" | ")[0])}
+
+
+def test_every_metric_of_the_docs_is_one() -> None:
     from zgrid.studies.case import ProtocolPart
     from zgrid.studies.protocol_run import play_protocol
 
-    table = TEXT.partition("## Metrics of a protocol alone")[2].partition("##")[0]
-    named = {name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line.partition(" | ")[0])}
-    assert named == play_protocol(ProtocolPart(kind="average_consensus"), 0, 1.0).metrics.keys()
+    metrics = play_protocol(ProtocolPart(kind="average_consensus"), 0, 1.0).metrics
+    assert named("## Metrics of a protocol alone") == metrics.keys()
+
+
+def test_every_metric_of_an_environment_is_told() -> None:
+    from zgrid.studies.environment_run import play_topology
+    from zgrid.topology import load
+
+    topology = load(small_topology(), {"centralized": True})
+    metrics = play_topology(topology, {}, 0, (1, 1))
+    terms = {name for spec in topology.grid_specs for name in spec.build_reward().term_names}
+    assert named("## Metrics of an environment") == {name for name in metrics if "." not in name} - terms
 
 
 def test_those_that_ship_are_all_told_with_their_runs() -> None:

@@ -8,7 +8,7 @@ step of the episode, 1 the first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import floor
 from typing import Any, NamedTuple
 
@@ -40,6 +40,16 @@ class Counts:
     def age_mean(self) -> float:
         """Mean age of information, in periods."""
         return self.age_sum / self.periods if self.periods else 0.0
+
+    def add(self, other: Counts) -> None:
+        """Count what another has counted too."""
+        for name in COUNTED[:-1]:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.age_max = max(self.age_max, other.age_max)
+
+
+COUNTED = tuple(field.name for field in fields(Counts))
+"""What a link counts, all whole numbers; ``age_max`` is the last."""
 
 
 class _Flight(NamedTuple):
