@@ -8,10 +8,9 @@ import pytest
 
 from zgrid.errors import NodeDiedError
 from zgrid.links import Delay, LinkConfig, Links
-from zgrid.messages import Envelope, Peer
 from zgrid.parley import meet
-from zgrid.participant import Job, Outcome, Seat, take_arrived
-from zgrid.protocols import Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig, Table, Trade, Unit, peers
+from zgrid.participant import Job, Outcome
+from zgrid.protocols import Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig, Table, Trade, Unit
 from zgrid.protocols.ratio_consensus import RatioConsensus
 from zgrid.testing import line, ring
 
@@ -61,16 +60,6 @@ def test_by_the_clock_who_has_converged_goes_on_listening() -> None:
     assert sum(powers) == pytest.approx(850.0, abs=0.01)
     with pytest.raises(ValueError, match="nobody waits"):
         meet(RatioConsensus, {"stop": "flooded"}, line(3), PROBLEMS, period_s=0.01)
-
-
-def test_by_the_clock_a_step_hears_nothing_of_another() -> None:
-    job = Job("zgrid.protocols.ratio_consensus:RatioConsensus", {"kind": "x"}, peers(line(2))["mg_1"], [], 0, "r", 0.1)
-    seat = Seat(job)
-    for step, round in ((1, 9), (2, 1), (2, 2), (3, 1)):
-        seat.receive(Envelope("mg_2", "r", 0, 0, step, round, 0, Peer((float(10 * step + round),))))
-    assert take_arrived(seat, 2, 2) == {"mg_2": [((21.0,), 1), ((22.0,), 0)]}
-    assert take_arrived(seat, 2, 3) == {"mg_2": []}
-    assert take_arrived(seat, 3, 1) == {"mg_2": [((31.0,), 0)]}
 
 
 def test_several_steps_are_played_one_after_the_other() -> None:

@@ -43,7 +43,7 @@ class Rounds:
         """Begin a step: a frame for each neighbour; empty: there is nobody, or nothing to do."""
         self.round, self.done_rounds, self.messages = 0, 0, 0
         self._agreed, self._stop = 0, 0
-        outbox = self._checked(self.protocol.start(step, local))
+        outbox = checked(self.me, self.protocol.start(step, local))
         if not self.me.weights:
             return {}
         self.round = 1
@@ -54,7 +54,7 @@ class Rounds:
         round = self.round
         pairs = list(zip(self.me.weights, frames, strict=True))
         inbox = {sender: self._carry(sender, round, frame.values) for sender, frame in pairs}
-        outbox = self._checked(self.protocol.on_round(round, inbox))
+        outbox = checked(self.me, self.protocol.on_round(round, inbox))
         self.done_rounds = round
         self._agree(round, frames)
         if round >= (self._stop or self._cap) or round >= self._cap:
@@ -92,9 +92,14 @@ class Rounds:
         self.messages += len(outbox)
         return {other: Peer(outbox.get(other), self._agreed, self._stop) for other in self.me.weights}
 
-    def _checked(self, outbox: Outbox) -> dict[str, Floats]:
-        """What is said, as finite floats to neighbours only."""
-        strangers = outbox.keys() - self.me.weights.keys()
-        if strangers:
-            raise ValueError(f"{self.me.id} speaks to {', '.join(sorted(strangers))}: no neighbour in its protocol")
-        return {to: floats(f"round for {to}", values) for to, values in outbox.items()}
+
+def checked(me: Participant, outbox: Outbox) -> dict[str, Floats]:
+    """What a participant says, as finite floats to neighbours only.
+
+    Raises:
+        ValueError: it speaks to somebody else.
+    """
+    strangers = outbox.keys() - me.weights.keys()
+    if strangers:
+        raise ValueError(f"{me.id} speaks to {', '.join(sorted(strangers))}: no neighbour in its protocol")
+    return {to: floats(f"round for {to}", values) for to, values in outbox.items()}
