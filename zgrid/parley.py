@@ -36,15 +36,13 @@ def meet(
 
     ``locals`` has a participant's problem, or one for each step. With ``period_s`` rounds go by the clock, and results
     depend on what came in time; without, they are those of ``Table`` to the bit. ``links`` has rules of what goes
-    wrong, as in a topology; in lockstep only, because the clock has its own. No history is kept.
+    wrong, as in a topology; by the clock on top of what messages really take. No history is kept.
 
     Raises:
-        ValueError: links, or a stop that all agree on, and a period.
+        ValueError: a stop that all agree on, and a period.
         StartTimeout: a participant did not come up. NodeDiedError: one ended without a result.
     """
     checked, members = prepared(protocol, config, participants)
-    if links and period_s:
-        raise ValueError("links are for lockstep; with period_s messages take the time that they take")
     if period_s and checked.stop not in ("fixed", "local"):
         raise ValueError("stop: with period_s nobody waits for others to agree; expected fixed or local")
     rules = [rule.model_dump(mode="json") for rule in links]

@@ -19,7 +19,7 @@ from zgrid.agents.timed_talk import TimedTalk
 from zgrid.errors import StepTimeout
 from zgrid.gather import TAKEN
 from zgrid.host import Host
-from zgrid.links import LinkConfig, Links
+from zgrid.links import Ears, LinkConfig
 from zgrid.messages import Envelope, Ready, Reset, channel
 from zgrid.messaging import Address, ZmqBroker
 from zgrid.post import Post
@@ -63,8 +63,15 @@ class Job(NamedTuple):
         """The participant's protocol object in its rounds."""
         kind = resolve_class("protocol", self.protocol, {}, Protocol)
         config = kind.Config.model_validate(self.config)
-        ears = Links([LinkConfig.model_validate(rule) for rule in self.links], self.seed).into(self.me.id)
-        return seated(kind, config, self.me, self.seed, None if ears is None else ears.carry)
+        return seated(kind, config, self.me, self.seed, self.ears().carry if self.links else None)
+
+    def ears(self) -> Ears:
+        """What it hears with. By the clock, a round takes as long as it takes, whatever a rule assumes."""
+        rules = [LinkConfig.model_validate(rule) for rule in self.links]
+        if self.period_s:
+            at_pace = {"period_s": self.period_s}
+            rules = [rule if rule.period_s is None else rule.model_copy(update=at_pace) for rule in rules]
+        return Ears(rules, self.me.id, seed=self.seed)
 
 
 class Outcome(NamedTuple):
@@ -164,7 +171,7 @@ class TimedSeat(Seat):
     """Waits for nobody."""
 
     def __init__(self, job: Job) -> None:
-        self.talk = TimedTalk(job.walk().protocol)
+        self.talk = TimedTalk(job.walk().protocol, job.ears())
         super().__init__(job, self.talk.hears)
 
     def _take(self, envelope: Envelope) -> list[Post]:

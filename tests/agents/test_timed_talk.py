@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from examples.event_protocol import Alarm
 from examples.own_protocol import MaxConsensus
 from zgrid.agents.timed_talk import TimedTalk
+from zgrid.links import Delay, Ears, LinkConfig
 from zgrid.messages import Envelope, Peer, channel
 from zgrid.post import Post
 from zgrid.protocols import Inbox, Local, Outbox, Protocol, Result, RoundsConfig, Table
@@ -36,8 +38,9 @@ class Listening(Protocol):
         return Result()
 
 
-def talks(protocol: type[Protocol], n: int, **config: Any) -> dict[str, TimedTalk]:
-    return {name: TimedTalk(walk.protocol) for name, walk in Table(protocol, config, line(n)).walks.items()}
+def talks(protocol: type[Protocol], n: int, rules: Sequence[LinkConfig] = (), **config: Any) -> dict[str, TimedTalk]:
+    walks = Table(protocol, config, line(n)).walks
+    return {name: TimedTalk(walk.protocol, Ears(rules, name, seed=1)) for name, walk in walks.items()}
 
 
 def said(sender: str, step: int, round: int, *values: float) -> Envelope:
@@ -132,3 +135,41 @@ def test_nobody_speaks_to_strangers_by_the_clock_either() -> None:
 
     with pytest.raises(ValueError, match="mg_1 speaks to mg_9"):
         talks(Rude, 2, rounds=1)["mg_1"].start(1, Local())
+
+
+def test_what_a_link_holds_up_is_answered_when_its_round_begins() -> None:
+    rules = [LinkConfig(kind="peer", delay=Delay(kind="constant", value=2.0))]
+    one = talks(Alarm, 3, rules, rounds=4)["mg_2"]
+    one.start(1, Local({"p_pcc_mw": 1.0}))
+    assert one.hear(said("mg_1", 1, 1, 7.0)) == []
+    told = [[post.body.values for post in one.go_on() if isinstance(post.body, Peer)] for _ in range(2)]
+    assert told == [[(1.0,), (1.0,)], [(1.0,), (1.0,), (7.0,)]]
+    assert one.round == 3
+
+
+def test_what_a_link_holds_up_is_in_the_inbox_of_its_round_with_its_age() -> None:
+    rules = [LinkConfig(kind="peer", delay=Delay(kind="trace", values=(2.0, 0.0, 0.0)))]
+    one = talks(Listening, 2, rules, rounds=4)["mg_1"]
+    one.start(1, Local())
+    for round in (1, 2, 3, 4):
+        one.hear(said("mg_2", 1, round, float(round)))
+        one.go_on()
+    inboxes = [[(heard.values[0], heard.age) for heard in inbox["mg_2"]] for inbox in one.protocol.inboxes]
+    assert inboxes == [[], [(2.0, 0)], [(1.0, 2), (3.0, 0)], []]  # the fourth is held up as the first was
+
+
+def test_a_step_in_which_nobody_spoke_moves_bursts_on_as_in_lockstep() -> None:
+    rules = [LinkConfig.model_validate({"gilbert_elliott": {"p_gb": 0.4, "p_bg": 0.3}})]
+    ears = Ears(rules, "mg_1", seed=1)
+    silent = [ears.carry("mg_2", round, None) for round in range(1, 21)]
+    expected = [[heard.values for heard in ears.carry("mg_2", round, (float(round),))] for round in range(1, 21)]
+    one = talks(Listening, 2, rules, rounds=20)["mg_1"]
+    for step in (1, 2):
+        one.start(step, Local())
+        for round in range(1, 21):
+            if step == 2:
+                one.hear(said("mg_2", 2, round, float(round)))
+            one.go_on()
+    assert not any(silent)
+    assert 0 < len([values for values in expected if values]) < 20
+    assert [[heard.values for heard in inbox["mg_2"]] for inbox in one.protocol.inboxes] == expected
