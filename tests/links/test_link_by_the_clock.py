@@ -126,3 +126,21 @@ def test_a_link_without_faults_holds_nothing_up() -> None:
     assert list(one.arrive("mg_1", 1, (1.0,), 3)) == [((1.0,), 2)]
     assert list(one.arrive("mg_1", 4, (1.0,), 3)) == [((1.0,), 0)]
     assert [*one.arrive("mg_1", 1, None, 3), *one.due("mg_1", 3)] == []
+
+
+def test_bursts_move_on_through_rounds_of_which_nothing_is_heard() -> None:
+    rule, said = {"gilbert_elliott": {"p_gb": 0.3, "p_bg": 0.3}}, range(3, ROUNDS + 1, 3)
+    one = ears(rule)
+    one.begin()
+    heard = [bool(one.arrive("mg_1", k, (1.0,), k)) for k in said]
+    assert heard == [bool(messages) for messages in in_lockstep(rule, 1)[2::3]]
+    assert len(set(heard)) == 2
+
+
+def test_nothing_outlives_its_step_by_the_clock_either() -> None:
+    one = ears({"delay": {"kind": "constant", "value": 2}})
+    one.begin()
+    assert one.arrive("mg_1", 1, (1.0,), 1) == []
+    one.begin()
+    assert one.due("mg_1", 3) == []
+    assert one.counts()["peer", "mg_1"].lost == 1
