@@ -56,8 +56,9 @@ def test_the_own_device_agrees_on_floats_and_arrays() -> None:
         assert own_effect == tuple(value[row] for value in effect)
 
 
-def test_the_own_protocol_finds_the_highest_import() -> None:
-    horizontal = {"kind": "examples.own_protocol:MaxConsensus", "rounds": 2}
+@pytest.mark.parametrize("kind", ["examples.own_protocol:MaxConsensus", "examples.event_protocol:Alarm"])
+def test_the_own_protocol_finds_the_highest_import(kind: str) -> None:
+    horizontal = {"kind": kind, "rounds": 2}
     traces = []
     for mode in MODES:
         with closing(zgrid.parallel_env("topologies/3mg.yaml", horizontal=horizontal, **mode)) as env:
@@ -70,6 +71,17 @@ def test_the_own_protocol_finds_the_highest_import() -> None:
         assert observations["mg_2"][at] == np.float32(highest)
         traces.append(observations["mg_2"].tobytes())
     assert traces[0] == traces[1]
+
+
+def test_the_event_protocol_crosses_a_line_within_a_period() -> None:
+    run = subprocess.run(
+        [sys.executable, "examples/event_protocol.py"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.stdout.splitlines() == [
+        "in lockstep, 1 round: [0.6, 0.6, 0.5, 0.4, 0.3, 0.2]",
+        "in lockstep, 5 rounds: [0.6, 0.6, 0.6, 0.6, 0.6, 0.6]",
+        "by the clock, 1 round: [0.6, 0.6, 0.6, 0.6, 0.6, 0.6]",
+    ], run.stderr
 
 
 def test_the_python_in_the_readme_runs() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
 from zgrid.errors import NodeDiedError
 from zgrid.links import Delay, LinkConfig, Links
-from zgrid.messages import Envelope, Peer
 from zgrid.parley import meet
-from zgrid.participant import Job, Outcome, Seat, take_arrived
+from zgrid.participant import Job, Outcome
 from zgrid.protocols import Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig, Table, Trade, Unit, peers
 from zgrid.protocols.ratio_consensus import RatioConsensus
 from zgrid.testing import line, ring
@@ -39,6 +40,36 @@ class Failing(Protocol):
         return Result()
 
 
+class Listening(Protocol):
+    """Says step and round, and tells what it heard of whom, with its age, as if it were a dispatch."""
+
+    Config = RoundsConfig
+
+    def __init__(self, config: Any, me: Participant, rng: np.random.Generator) -> None:
+        super().__init__(config, me, rng)
+        self.heard: dict[str, float] = {}
+
+    def start(self, step: int, local: Local) -> Outbox:
+        self.step = float(step)
+        return dict.fromkeys(self.me.weights, (self.step, 1.0))
+
+    def on_round(self, round: int, inbox: Inbox) -> Outbox:
+        for sender, messages in inbox.items():
+            self.heard |= {f"{sender} {heard.values}": float(heard.age) for heard in messages}
+        return dict.fromkeys(self.me.weights, (self.step, round + 1.0))
+
+    def result(self) -> Result:
+        return Result(dispatch_mw=self.heard)
+
+
+def listen(every_s: float = 0.3, *, rounds: int = 6, steps: int = 1, **rule: Any) -> dict[str, Mapping[str, float]]:
+    """What three on a ring hear of each other with a rule, each message with its age."""
+    rules = [LinkConfig.model_validate({"kind": "peer", **rule})]
+    locals = dict.fromkeys(ring(3), [Local()] * steps)
+    run = meet(Listening, {"rounds": rounds}, ring(3), locals, seed=4, period_s=every_s, links=rules)
+    return {name: result.dispatch_mw for name, result in run.results.items()}
+
+
 def test_by_the_clock_running_sums_come_to_the_published_shares() -> None:
     """The ratio is exact whatever came late: 850 MW among [150, 600], [100, 400] and [50, 200] is .611111 of each."""
     run = meet(RatioConsensus, {"rounds": 80, "tolerance": 1e-9}, ring(3), PROBLEMS, period_s=0.01)
@@ -63,16 +94,6 @@ def test_by_the_clock_who_has_converged_goes_on_listening() -> None:
         meet(RatioConsensus, {"stop": "flooded"}, line(3), PROBLEMS, period_s=0.01)
 
 
-def test_by_the_clock_a_step_hears_nothing_of_another() -> None:
-    job = Job("zgrid.protocols.ratio_consensus:RatioConsensus", {"kind": "x"}, peers(line(2))["mg_1"], [], 0, "r", 0.1)
-    seat = Seat(job)
-    for step, round in ((1, 9), (2, 1), (2, 2), (3, 1)):
-        seat.receive(Envelope("mg_2", "r", 0, 0, step, round, 0, Peer((float(10 * step + round),))))
-    assert take_arrived(seat, 2, 2) == {"mg_2": [((21.0,), 1), ((22.0,), 0)]}
-    assert take_arrived(seat, 2, 3) == {"mg_2": []}
-    assert take_arrived(seat, 3, 1) == {"mg_2": [((31.0,), 0)]}
-
-
 def test_several_steps_are_played_one_after_the_other() -> None:
     other = {name: local._replace(demand_mw=200.0) for name, local in PROBLEMS.items()}
     table = Table(RatioConsensus, {"rounds": 30}, ring(3))
@@ -92,8 +113,53 @@ def test_under_faults_of_links_processes_come_to_what_a_table_comes_to() -> None
     there = meet(RatioConsensus, {"rounds": 40}, line(3), PROBLEMS, seed=5, links=rules)
     assert there.results == here.results
     assert here.results != Table(RatioConsensus, {"rounds": 40}, line(3), seed=5).play(PROBLEMS).results
-    with pytest.raises(ValueError, match="lockstep"):
-        meet(RatioConsensus, {}, line(3), PROBLEMS, links=rules, period_s=0.1)
+
+
+def test_by_the_clock_what_is_lost_is_what_is_lost_in_lockstep_and_what_is_late_as_old() -> None:
+    """A message that is due in its second round is two rounds old, whenever within them it really came."""
+    rule: dict[str, Any] = {"loss": 0.2, "gilbert_elliott": {"p_gb": 0.2, "p_bg": 0.5}}
+    rule["delay"] = {"kind": "constant", "value": 2}
+    heard = listen(rounds=10, **rule)
+    assert heard == listen(0.0, rounds=10, **rule)
+    assert {age for ages in heard.values() for age in ages.values()} == {2.0}
+    assert all(0 < len(ages) < 16 for ages in heard.values())
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"loss": 1.0},
+        {"denial": True},
+        {"partition": [["mg_1"], ["mg_2"], ["mg_3"]]},
+        {"delay": {"kind": "constant", "value": 2}, "receiver": "drop", "max_age": 1},
+        {"delay": {"kind": "constant", "value": 0.9}, "period_s": 0.1},  # nine rounds in lockstep, three by this clock
+    ],
+)
+def test_by_the_clock_nothing_is_heard_where_all_is_lost_or_too_late(rule: dict[str, Any]) -> None:
+    assert listen(rounds=3, **rule) == {name: {} for name in ring(3)}
+
+
+def test_by_the_clock_an_outage_lasts_its_steps() -> None:
+    heard = listen(rounds=2, steps=2, outages=[[1, 1]])
+    assert heard.keys() == set(ring(3))
+    for name, neighbours in ring(3).items():
+        assert set(heard[name]) == {f"{other} {(2.0, round)}" for other in neighbours for round in (1.0, 2.0)}
+
+
+def test_by_the_clock_running_sums_balance_under_loss() -> None:
+    rules = [LinkConfig(kind="peer", loss=0.2)]
+    run = meet(RatioConsensus, {"rounds": 200, "tolerance": 1e-9}, ring(3), PROBLEMS, period_s=0.01, links=rules)
+    powers = [p for result in run.results.values() for p in result.dispatch_mw.values()]
+    assert powers == pytest.approx([425.0, 283.3333333, 141.6666667], abs=1e-3)
+
+
+def test_a_rule_in_seconds_counts_in_the_periods_of_the_clock() -> None:
+    rules = [{"kind": "peer", "delay": {"kind": "constant", "value": 0.5}, "period_s": 0.2}]
+    job = Job("module:Class", {}, peers(line(2))["mg_1"], [], 0, "run", 0.1, rules)
+    for period_s, ages in ((0.0, {2}), (0.1, {5})):
+        ears = job._replace(period_s=period_s).ears()
+        heard = [ears.carry("mg_2", round, (1.0,)) for round in range(1, 10)]
+        assert {one.age for messages in heard for one in messages} == ages
 
 
 def test_one_that_raises_is_named_with_its_reason() -> None:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import IO, Any
 
 from zgrid.errors import BrokerError, NodeDiedError, StartTimeout
@@ -35,19 +36,17 @@ def meet(
 
     ``locals`` has a participant's problem, or one for each step. With ``period_s`` rounds go by the clock, and results
     depend on what came in time; without, they are those of ``Table`` to the bit. ``links`` has rules of what goes
-    wrong, as in a topology; in lockstep only, because the clock has its own. No history is kept.
+    wrong, as in a topology; by the clock on top of what messages really take. No history is kept.
 
     Raises:
-        ValueError: links, or a stop that all agree on, and a period.
+        ValueError: a stop that all agree on, and a period.
         StartTimeout: a participant did not come up. NodeDiedError: one ended without a result.
     """
     checked, members = prepared(protocol, config, participants)
-    if links and period_s:
-        raise ValueError("links are for lockstep; with period_s messages take the time that they take")
     if period_s and checked.stop not in ("fixed", "local"):
         raise ValueError("stop: with period_s nobody waits for others to agree; expected fixed or local")
     rules = [rule.model_dump(mode="json") for rule in links]
-    kind, run = f"{protocol.__module__}:{protocol.__qualname__}", uuid.uuid4().hex
+    kind, run = f"{_module_of(protocol)}:{protocol.__qualname__}", uuid.uuid4().hex
     jobs = {
         name: Job(kind, checked.model_dump(mode="json"), me, _steps(locals[name]), seed, run, period_s, rules)
         for name, me in members.items()
@@ -60,6 +59,14 @@ def meet(
         sum(outcome.messages for outcome in outcomes.values()),
         (),
     )
+
+
+def _module_of(protocol: type[Protocol]) -> str:
+    """The module by which other processes find a class: that of a script is named as its file."""
+    main = sys.modules[protocol.__module__]
+    if main.__name__ != "__main__":
+        return main.__name__
+    return main.__spec__.name if main.__spec__ is not None else Path(main.__file__ or "").stem
 
 
 def _steps(locals: Local | Sequence[Local]) -> Sequence[Local]:

@@ -1,26 +1,29 @@
 """Participant: one participant of a protocol alone, on a broker, in a process of its own.
 
 In lockstep it walks through its rounds as ``zgrid.protocols.Table`` does, with the same bits. In real time it waits for
-nobody: a round takes its period, and what has not come by then is missing in it, or older when it does come.
+nobody: a round takes its period, and what has not come by then is missing in it, or older when it does come. A protocol
+that answers messages one by one is heard at once.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from zgrid.agents.talk import Talk
+from zgrid.agents.timed_talk import TimedTalk
 from zgrid.errors import StepTimeout
 from zgrid.gather import TAKEN
 from zgrid.host import Host
-from zgrid.links import LinkConfig, Links
-from zgrid.messages import Envelope, Peer, Ready, Reset, channel
+from zgrid.links import Ears, LinkConfig
+from zgrid.messages import Envelope, Ready, Reset, channel
 from zgrid.messaging import Address, ZmqBroker
 from zgrid.post import Post
-from zgrid.protocols import Heard, Local, Participant, Protocol, Result, Rounds, Status, Trade, Unit, seated
+from zgrid.protocols import Local, Participant, Protocol, Result, Rounds, Status, Trade, Unit, seated
 from zgrid.registry import resolve_class
 
 CONVENER = "convener"
@@ -60,8 +63,15 @@ class Job(NamedTuple):
         """The participant's protocol object in its rounds."""
         kind = resolve_class("protocol", self.protocol, {}, Protocol)
         config = kind.Config.model_validate(self.config)
-        ears = Links([LinkConfig.model_validate(rule) for rule in self.links], self.seed).into(self.me.id)
-        return seated(kind, config, self.me, self.seed, None if ears is None else ears.carry)
+        return seated(kind, config, self.me, self.seed, self.ears().carry if self.links else None)
+
+    def ears(self) -> Ears:
+        """What it hears with. By the clock, a round takes as long as it takes, whatever a rule assumes."""
+        rules = [LinkConfig.model_validate(rule) for rule in self.links]
+        if self.period_s:
+            at_pace = {"period_s": self.period_s}
+            rules = [rule if rule.period_s is None else rule.model_copy(update=at_pace) for rule in rules]
+        return Ears(rules, self.me.id, seed=self.seed)
 
 
 class Outcome(NamedTuple):
@@ -86,40 +96,51 @@ class Outcome(NamedTuple):
         return cls(Result(**{**result, "values": tuple(result["values"]), "trades": trades}), **raw)
 
 
-class Seat:
-    """One participant on a broker: hears the start, then its neighbours, and plays its steps one after the other."""
+class Seat(ABC):
+    """One participant on a broker, from the start on."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, hears: dict[str, frozenset[str]]) -> None:
         self.id = job.me.id
         self.refused: Counter[str] = Counter()
-        self.walk = job.walk()
-        self.started = self.over = False
+        self.started = False
         self.error: Exception | None = None
         """What the protocol raised."""
-        self.arrived: dict[str, list[tuple[int, int, Peer]]] = {other: [] for other in job.me.weights}
-        """In real time: what came since it was last looked at, each with its step and round."""
-        self._job = job
-        self._talk = Talk(self.id, job.me.weights)
-        self._step = 0
-        self.hears = self._talk.hears | {START: frozenset((CONVENER,))}
+        self.hears = hears | {START: frozenset((CONVENER,))}
 
     def receive(self, envelope: Envelope) -> list[Post]:
         """The start, or a neighbour's frame in; frames out."""
         try:
-            return self._on_start() if type(envelope.body) is Reset else self._on_frame(envelope)
+            if isinstance(envelope.body, Reset):
+                self.started = True
+                return self._begin()
+            return self._take(envelope)
         except Exception as error:
             self.error = error
             raise
 
-    def _on_start(self) -> list[Post]:
-        self.started = True
-        return [] if self._job.period_s else self._next_step()
+    def _begin(self) -> list[Post]:
+        return []
 
-    def _on_frame(self, envelope: Envelope) -> list[Post]:
-        assert type(envelope.body) is Peer
-        if self._job.period_s:
-            self.arrived[envelope.sender].append((envelope.step, envelope.round, envelope.body))
-            return []
+    @abstractmethod
+    def _take(self, envelope: Envelope) -> list[Post]:
+        """A neighbour's frame."""
+
+
+class LockstepSeat(Seat):
+    """Waits for its neighbours in each round, and plays its steps one after the other."""
+
+    def __init__(self, job: Job) -> None:
+        self.walk = job.walk()
+        self.over = False
+        self._locals = job.locals
+        self._talk = Talk(job.me.id, job.me.weights)
+        self._step = 0
+        super().__init__(job, self._talk.hears)
+
+    def _begin(self) -> list[Post]:
+        return self._next_step()
+
+    def _take(self, envelope: Envelope) -> list[Post]:
         verdict = self._talk.hear(envelope)
         if verdict is not TAKEN:
             self.refused[f"{verdict} {envelope.sender}"] += 1
@@ -127,12 +148,12 @@ class Seat:
         return self._go_on()
 
     def _next_step(self) -> list[Post]:
-        if self._step == len(self._job.locals):
+        if self._step == len(self._locals):
             self.over = True
             return []
         self._step += 1
         self._talk.open(self._step)
-        frames = self.walk.start(self._step, self._job.locals[self._step - 1])
+        frames = self.walk.start(self._step, self._locals[self._step - 1])
         if not frames:
             return self._next_step()
         return self._talk.begin(self.walk, frames) + self._go_on()
@@ -146,6 +167,17 @@ class Seat:
         return posts + (self._go_on() if frames else self._next_step())
 
 
+class TimedSeat(Seat):
+    """Waits for nobody."""
+
+    def __init__(self, job: Job) -> None:
+        self.talk = TimedTalk(job.walk().protocol, job.ears())
+        super().__init__(job, self.talk.hears)
+
+    def _take(self, envelope: Envelope) -> list[Post]:
+        return self.talk.hear(envelope)
+
+
 def attend(job: Job, address: Address) -> Outcome:
     """Play one participant's part in this process.
 
@@ -155,58 +187,56 @@ def attend(job: Job, address: Address) -> Outcome:
     """
     broker = ZmqBroker(address, job.run)
     try:
-        host, seat = Host(broker, job.run), Seat(job)
-        host.add(seat)
-        broker.prove(PATIENCE_S)
-        host.send(seat.id, channel("node", seat.id), 0, 0, Ready((seat.id,), "", 0))
-        _pump_until(host, seat, lambda: seat.started, "start", [CONVENER])
-        if job.period_s:
-            return _in_real_time(host, seat, job)
-        _pump_until(host, seat, lambda: seat.over, "peer", list(job.me.weights))
-        walk = seat.walk
-        return Outcome(walk.protocol.result(), walk.status, walk.done_rounds, walk.messages)
+        host = Host(broker, job.run)
+        return _in_real_time(host, TimedSeat(job), job) if job.period_s else _in_lockstep(host, LockstepSeat(job), job)
     finally:
         broker.close()
+
+
+def _sit_down(host: Host, seat: Seat) -> None:
+    """Say that it is here, and wait for the start."""
+    host.add(seat)
+    host.broker.prove(PATIENCE_S)
+    host.send(seat.id, channel("node", seat.id), 0, 0, Ready((seat.id,), "", 0))
+    _pump_until(host, seat, lambda: seat.started, "start", [CONVENER])
 
 
 def _pump_until(host: Host, seat: Seat, holds: Callable[[], bool], kind: str, missing: Sequence[str]) -> None:
     heard = time.monotonic()
     while not holds():
-        spoken = host.pump(SLICE_S)
-        if seat.error is not None:
-            raise seat.error
+        spoken = _pump(host, seat, SLICE_S)
         if spoken:
             heard = time.monotonic()
         elif time.monotonic() - heard > PATIENCE_S:
             raise StepTimeout(0, kind, missing, PATIENCE_S)
 
 
-def _in_real_time(host: Host, seat: Seat, job: Job) -> Outcome:
-    """Rounds by the clock: say, wait for the period, take what has come. Status ``timeout``: not converged by then."""
-    protocol, rounds, messages = seat.walk.protocol, 0, 0
-    cap = int(protocol.config.rounds)
-    quiet = protocol.config.stop == "local"
+def _pump(host: Host, seat: Seat, timeout_s: float) -> bool:
+    spoken = host.pump(timeout_s)
+    if seat.error is not None:
+        raise seat.error
+    return spoken
+
+
+def _in_lockstep(host: Host, seat: LockstepSeat, job: Job) -> Outcome:
+    _sit_down(host, seat)
+    _pump_until(host, seat, lambda: seat.over, "peer", list(job.me.weights))
+    walk = seat.walk
+    return Outcome(walk.protocol.result(), walk.status, walk.done_rounds, walk.messages)
+
+
+def _in_real_time(host: Host, seat: TimedSeat, job: Job) -> Outcome:
+    """Rounds by the clock: say, answer what comes until the period is over. ``timeout``: not converged by then."""
+    _sit_down(host, seat)
+    talk, protocol, rounds = seat.talk, seat.talk.protocol, 0
     for step, local in enumerate(job.locals, 1):
-        rounds = messages = 0
-        outbox = protocol.start(step, local)
-        deadline = time.monotonic()
-        while rounds < cap:
-            rounds += 1
-            for to, values in () if quiet and rounds > 1 and protocol.done() else outbox.items():
-                host.send(seat.id, channel("peer", to, seat.id), step, rounds, Peer(tuple(values)))
-                messages += 1
+        posts, deadline = talk.start(step, local), time.monotonic()
+        while talk.round:
+            rounds = talk.round
+            for post in posts:
+                host.send(seat.id, *post)
             deadline += job.period_s
             while (left := deadline - time.monotonic()) > 0.0:
-                host.pump(left)
-            outbox = protocol.on_round(rounds, take_arrived(seat, step, rounds))
-    return Outcome(protocol.result(), "converged" if protocol.done() else "timeout", rounds, messages)
-
-
-def take_arrived(seat: Seat, step: int, round: int) -> dict[str, list[Heard]]:
-    """What came of this step; what is of a later one waits, what is of an older one has come too late."""
-    inbox: dict[str, list[Heard]] = {}
-    for sender, frames in seat.arrived.items():
-        now = [(said, frame) for at, said, frame in frames if at == step]
-        inbox[sender] = [Heard(frame.values, max(0, round - said)) for said, frame in now if frame.values is not None]
-        seat.arrived[sender] = [one for one in frames if one[0] > step]
-    return inbox
+                _pump(host, seat, left)
+            posts = talk.go_on()
+    return Outcome(protocol.result(), "converged" if protocol.done() else "timeout", rounds, talk.messages)

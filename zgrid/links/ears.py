@@ -60,6 +60,19 @@ class Ears:
             self.begin()
         return link.carry(self.step, round, values)
 
+    def arrive(self, sender: str, said: int, values: Floats | None, now: int) -> Sequence[Heard]:
+        """By the clock: what is heard in round ``now`` because a neighbour's message of its own round ``said`` came."""
+        link = self.link("peer", sender)
+        if link is None:
+            return () if values is None else (Heard(values, max(0, now - said)),)
+        link.take(self.step, said, values)
+        return link.due(self.step, now)
+
+    def due(self, sender: str, now: int) -> Sequence[Heard]:
+        """By the clock: what was held up on the link from a neighbour, and is there in round ``now``."""
+        link = self.link("peer", sender)
+        return () if link is None else link.due(self.step, now)
+
     def setpoint(self, sender: str, values: Floats, zero: Floats) -> Floats | None:
         """The setpoint to follow; None: none is known, as before the first."""
         heard: Floats | None = self._held("setpoint", sender, values, zero)

@@ -47,15 +47,15 @@ class Passage:
             body, hit = falsify(body, rule.false_data, round or step - rule.first(self._dt_h) + 1), True
         return body, hit
 
-    def loses(self, step: int, round: int) -> bool:
-        """Whether the message is lost on the way."""
+    def loses(self, step: int, round: int, copy: int = 0) -> bool:
+        """Whether the message is lost on the way; ``copy`` tells several of a round apart, here and below."""
         rule, chain = self.rule, self.rule.gilbert_elliott
         if self._severed or any(first <= step <= last for first, last in rule.outages):
             return True
-        if rule.loss and self._draw(step, round, LOSS) < rule.loss:
+        if rule.loss and self._draw(step, round, LOSS, copy) < rule.loss:
             return True
         loss = 0.0 if chain is None else chain.loss_bad if self._bad else chain.loss_good
-        return loss > 0.0 and self._draw(step, round, BURST) < loss
+        return loss > 0.0 and self._draw(step, round, BURST, copy) < loss
 
     def queue(self, at: float) -> float | None:
         """When a message that comes at a time is through the bottleneck, in periods; None: its queue is full."""
@@ -68,10 +68,10 @@ class Passage:
         self._free_at = begin + 1.0 / rate
         return begin
 
-    def doubles(self, step: int, round: int) -> bool:
+    def doubles(self, step: int, round: int, copy: int = 0) -> bool:
         """Whether the message comes once more."""
         share = self.rule.duplicate
-        return share > 0.0 and self._draw(step, round, DUPLICATE) < share
+        return share > 0.0 and self._draw(step, round, DUPLICATE, copy) < share
 
     def delay(self, step: int, round: int, copy: int) -> float:
         """How long the message takes, or another copy of it, in periods, >= 0."""

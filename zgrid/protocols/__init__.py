@@ -8,6 +8,7 @@ from zgrid.errors import UnknownNameError
 from zgrid.protocols.base import (
     Controls,
     DispatchConfig,
+    EventProtocol,
     Heard,
     Inbox,
     Local,
@@ -25,7 +26,7 @@ from zgrid.protocols.base import (
     VerticalProtocol,
 )
 from zgrid.protocols.graph import Graph, islands, metropolis_weights, peers, star
-from zgrid.protocols.rounds import Rounds
+from zgrid.protocols.rounds import Rounds, checked
 from zgrid.protocols.run import Run, Table, generator, prepared, seated
 from zgrid.registry import resolve_class
 
@@ -34,6 +35,7 @@ __all__ = [
     "VERTICAL",
     "Controls",
     "DispatchConfig",
+    "EventProtocol",
     "Graph",
     "Heard",
     "Inbox",
@@ -53,6 +55,7 @@ __all__ = [
     "TradingConfig",
     "Unit",
     "VerticalProtocol",
+    "checked",
     "generator",
     "horizontal_class",
     "islands",

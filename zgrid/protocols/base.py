@@ -160,6 +160,7 @@ class TradingConfig(RoundsConfig):
 
 class Protocol(ABC):
     """One participant. ``start`` begins a step, ``on_round`` takes a round; both return what to send in the next.
+    ``on_message`` is for those that answer at once; they are an :class:`EventProtocol`.
 
     Subclasses name the entries of their result, the roles they play, and what they tolerate: a protocol that tolerates
     ``loss`` or ``delay`` reaches the same result under it, if later.
@@ -204,6 +205,10 @@ class Protocol(ABC):
     def on_round(self, round: int, inbox: Inbox) -> Outbox:
         """A round is over, counted from 1; what to send in the next. An inbox may lack anybody's messages."""
 
+    def on_message(self, sender: str, heard: Heard) -> Outbox | None:
+        """By the clock, a message has come: what to say at once, possibly nothing. None: it is for ``on_round``."""
+        return None
+
     @abstractmethod
     def result(self) -> Result:
         """What it has come to, feasible after any number of rounds; before the first step too, with zeros."""
@@ -215,6 +220,27 @@ class Protocol(ABC):
     def done(self) -> bool:
         """Whether it has converged locally."""
         return bool(self.residual() <= self.config.tolerance)
+
+
+class EventProtocol(Protocol):
+    """One that answers each message by itself: by the clock as it comes, in lockstep in the order of the weights.
+
+    In a round it says one message to a neighbour, so of several answers to the same one the last is said: a message
+    should hold all there is to know, not what is to be added to an earlier one. By the clock every answer goes out;
+    who answers what brings nothing new never comes to rest.
+    """
+
+    @abstractmethod
+    def on_message(self, sender: str, heard: Heard) -> Outbox:
+        """A message of a neighbour: what to say because of it, possibly nothing."""
+
+    def on_round(self, round: int, inbox: Inbox) -> Outbox:
+        """Answer what the inbox has, one by one, oldest first. By the clock it is empty: all has been answered."""
+        outbox: dict[str, Floats] = {}
+        for sender in self.me.weights:
+            for heard in inbox.get(sender, ()):
+                outbox.update(self.on_message(sender, heard))
+        return outbox
 
 
 class Controls(NamedTuple):

@@ -45,7 +45,7 @@ class Rounds:
         """Begin a step: a frame for each neighbour; empty: there is nobody, or nothing to do."""
         self.round, self.done_rounds, self.messages = 0, 0, 0
         self._agreed, self._stop = 0, 0
-        outbox = self._checked(self.protocol.start(step, local))
+        outbox = checked(self.me, self.protocol.start(step, local))
         if not self.me.weights:
             return {}
         self.round = 1
@@ -56,7 +56,7 @@ class Rounds:
         round, carry = self.round, self._carry
         pairs = zip(self.me.weights, frames, strict=True)
         inbox = {sender: carry(sender, round, frame.values) for sender, frame in pairs}
-        outbox = self._checked(self.protocol.on_round(round, inbox))
+        outbox = checked(self.me, self.protocol.on_round(round, inbox))
         self.done_rounds = round
         if self._policy != "fixed":
             self._agree(round, frames)
@@ -94,9 +94,14 @@ class Rounds:
         agreed, stop = self._agreed, self._stop
         return {other: _new(Peer, (outbox.get(other), agreed, stop)) for other in self.me.weights}
 
-    def _checked(self, outbox: Outbox) -> dict[str, Floats]:
-        """What is said, as finite floats to neighbours only."""
-        if not outbox.keys() <= self.me.weights.keys():
-            strangers = ", ".join(sorted(outbox.keys() - self.me.weights.keys()))
-            raise ValueError(f"{self.me.id} speaks to {strangers}: no neighbour in its protocol")
-        return {to: floats("a round", values) for to, values in outbox.items()}
+
+def checked(me: Participant, outbox: Outbox) -> dict[str, Floats]:
+    """What a participant says, as finite floats to neighbours only.
+
+    Raises:
+        ValueError: it speaks to somebody else.
+    """
+    if not outbox.keys() <= me.weights.keys():
+        strangers = ", ".join(sorted(outbox.keys() - me.weights.keys()))
+        raise ValueError(f"{me.id} speaks to {strangers}: no neighbour in its protocol")
+    return {to: floats("a round", values) for to, values in outbox.items()}
