@@ -27,7 +27,7 @@ from zgrid.encoding import Familiar, encode, packer
 from zgrid.host import Host
 from zgrid.messages import Envelope, Peer, Reset, channel
 from zgrid.messaging import Address, ZmqBroker
-from zgrid.participant import CONVENER, Job, Seat
+from zgrid.participant import CONVENER, Job, LockstepSeat
 from zgrid.protocols import Local, Participant, peers
 from zgrid.session import Session
 from zgrid.topology import load
@@ -47,7 +47,7 @@ def with_zgrid(me: Participant, address: str, run: str, rounds: int, pipe: Conne
     finish_before_others()  # as the nodes do
     job = Job(PROTOCOL, {"kind": PROTOCOL, "rounds": rounds}, me, [Local({"p_pcc_mw": 0.5})] * 1000, 0, run)
     broker = ZmqBroker(Address.parse(address), run)
-    host, seat = Host(broker, run), Seat(job)
+    host, seat = Host(broker, run), LockstepSeat(job)
     host.add(seat)
     broker.prove(_PROVE_S)
     pipe.send(0.0)
@@ -62,7 +62,7 @@ def with_zgrid(me: Participant, address: str, run: str, rounds: int, pipe: Conne
     broker.close()
 
 
-def _until_next_step(host: Host, seat: Seat, step: int) -> list[Any]:
+def _until_next_step(host: Host, seat: LockstepSeat, step: int) -> list[Any]:
     """Pump until the step is over; what is to be said first in the next is held back."""
     held: list[Any] = []
     receive = seat.receive
