@@ -23,17 +23,24 @@ from zgrid.agents.reward import Economic
 from zgrid.devices.generator import Generator
 from zgrid.encoding import decode, encode
 from zgrid.errors import AgentError, MessageError
+from zgrid.execution import DirectExecution
 from zgrid.host import Bus, Host
-from zgrid.messages import Action, Columns, DeviceState, Envelope, Item, NetworkState, Report, Table, channel
+from zgrid.messages import ENV, Action, Columns, DeviceState, Envelope, Item, NetworkState, Report, Table, channel
 from zgrid.messaging import Delivery, Heard, MessageBroker, Tap
 from zgrid.muster import Muster
+from zgrid.node import make_bus
+from zgrid.overview import Overview
+from zgrid.port import EnvPort
 from zgrid.post import Post
 from zgrid.replaying import replay
-from zgrid.tables import items, network_row, network_sizes, table
+from zgrid.tables import count as count_of
+from zgrid.tables import items, network_row, network_sizes, table, width
 from zgrid.topology import alike, load
+from zgrid.topology.alike import squads
 from zgrid.topology.generated import generate
 from zgrid.topology.nodes import node_plans
 from zgrid.watching import Ear
+from zgrid.world import World
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
 NEVER = 10**6
@@ -41,7 +48,7 @@ POOL: dict[str, Any] = {"centralized": False, "message_broker": "zmq", "placemen
 
 
 def digest(env: zgrid.NetworkedGridEnv, steps: int, *, policy_at: int = -1, seed: int = 3) -> str:
-    """Over all that an env tells; in one step a grid's own policy decides."""
+    """Over all that an env tells but events; in one step a grid's own policy decides."""
     rng, told = np.random.default_rng(seed), hashlib.sha256()
     env.reset(seed=seed)
     for k in range(steps):
@@ -54,7 +61,7 @@ def digest(env: zgrid.NetworkedGridEnv, steps: int, *, policy_at: int = -1, seed
         for agent, seen in observations.items():
             assert seen.flags.writeable
             told.update(seen.tobytes() + struct.pack("<d?", rewards[agent], terminations[agent]))
-            told.update(repr(infos[agent]).encode())
+            told.update(repr({name: value for name, value in infos[agent].items() if name != "events"}).encode())
         told.update(env.state().tobytes() + repr(env.snapshot()).encode())
     return told.hexdigest()
 
@@ -225,6 +232,49 @@ def test_a_worker_that_is_killed_is_restarted_with_the_same_bits() -> None:
     assert got == expected
 
 
+@pytest.mark.parametrize("phase", ["states", "reports"])
+def test_a_step_that_is_said_again_is_not_taken_twice(phase: str, smallest: Any) -> None:
+    """The proxy returned while a step was open: whatever it may have lost is said again."""
+    content, episodes = generate(10), []
+    for overrides in (POOL | {"broker.on_failure": "restart"}, {"centralized": True}):
+        with closing(zgrid.parallel_env(content, **overrides)) as env:
+            if "placement" in overrides:
+                say_again_in_step(env, 2, phase)
+            episodes.append(digest(env, 6))
+    assert episodes[0] == episodes[1]
+
+
+def say_again_in_step(env: zgrid.NetworkedGridEnv, step: int, phase: str) -> None:
+    """Once, before the states or the reports of a step are waited for."""
+    env.reset(seed=3)
+    execution: Any = env._execution
+    collect, count = execution._collect, Counter[str]()
+
+    def meet(gather: Any, kind: str) -> Any:
+        count[kind] += kind + "s" == phase
+        if count[kind] == step + 2:  # a reset has both, too
+            while not execution._port.muster.complete:
+                execution._host.pump(1.0)
+            execution._guard._reconnect(execution._step)
+        return collect(gather, kind)
+
+    execution._collect = meet
+
+
+def test_a_squad_takes_no_step_twice() -> None:
+    topology = load(generate(5))
+    execution = DirectExecution(topology, World(topology))
+    execution.reset(0, 1)
+    values = np.full(sum(len(spec.controls) for spec in topology.grid_specs), 0.5)
+    execution.step_all(values)
+    squad, told, step = execution._squad, execution._overview.actions(values)[ENV], execution._step + 1
+    assert squad.act(step, told) is not None
+    squad.release()
+    assert squad.act(step, told) is None
+    assert squad.act(step - 1, told) is None
+    assert squad.act(step + 1, told) is not None
+
+
 def test_a_worker_that_is_killed_is_stood_in_for() -> None:
     """Its generators then give nothing, as their safe setpoints say; the other worker's are told what they were."""
     with closing(zgrid.parallel_env(survives("fallback"), **POOL)) as env:
@@ -385,9 +435,12 @@ class Script(MessageBroker):
     def __init__(self, *deliveries: Delivery) -> None:
         super().__init__()
         self.left = list(deliveries)
+        self.published: list[Envelope] = []
 
     def publish(self, channel: str, envelope: Envelope) -> int:
-        return 0
+        size = len(encode(envelope))
+        self.published.append(envelope)
+        return size
 
     def subscribe(self, channel: str) -> None:
         pass
@@ -448,6 +501,47 @@ def test_a_muster_leaves_other_shapes_and_later_steps_to_the_receivers() -> None
     assert muster.hear("pool_1", two("state")._replace(step=8)) is None
     assert muster.hear("pool_2", two("state")) is None
     assert muster.taken == {}
+
+
+def tables_of(shapes: Any) -> Columns:
+    return Columns(tuple(table(*one, np.zeros((count_of(one[1]), width(one[0], one[2])))) for one in shapes))
+
+
+def test_one_state_more_while_reports_are_awaited_throws_no_report_away() -> None:
+    topology = load(generate(10), POOL)
+    plans = node_plans(topology)
+    overview = Overview(topology, World(topology), squads(topology, plans))
+    port = EnvPort(topology, plans)
+    port.open(5)
+    port.muster.open(5, overview.states)
+    for node, shapes in overview.states.items():
+        assert port.muster.hear(node, Envelope(f"node:{node}", "", 0, 0, 5, 0, 0, tables_of(shapes))) == ()
+    port.muster.open(5, overview.reports)
+    first, *others = overview.reports
+    port.muster.hear(first, Envelope(f"node:{first}", "", 0, 0, 5, 0, 0, tables_of(overview.reports[first])))
+    device = topology.device_specs[0].id
+    port.receive(Envelope(device, "", 0, 0, 5, 0, 0, DeviceState(0.0, 0.0, 0.0, 0.0, ())))
+    again = Envelope(f"node:{first}", "", 0, 0, 5, 0, 0, tables_of(overview.states[first]))
+    assert port.muster.hear(first, again) == ()
+    assert port.refused == {f"duplicate node:{first}": 1}
+    assert port.muster.is_open
+    assert set(port.muster.missing) == {
+        grid for node in others for ids in squads(topology, plans)[node] for grid in ids
+    }
+
+
+def test_columns_too_large_for_a_frame_are_said_one_by_one_and_so_again() -> None:
+    topology = load(generate(10), POOL)
+    broker = Script()
+    host = Host(broker, "run", 1, make_bus(topology, ENV))
+    host.remember()
+    names = list(topology.grids)[:2]
+    host.send_columns("pool_1", 3, Columns((Table("action", " ".join(names), (70_000,), np.zeros(140_000)),)))
+    for _ in range(2):
+        host.flush()
+        assert [envelope.sender for envelope in broker.published] == [ENV, ENV]
+        broker.published.clear()
+        host.say_again()
 
 
 def test_what_a_muster_took_comes_one_by_one_when_it_dissolves() -> None:

@@ -299,6 +299,9 @@ class MessageExecution(Execution):
         muster.open(self._step, overview.states)
         self._say_columns(overview.actions(values))
         heard = self._collect(self._port.states, "state")
+        if muster.is_open and not self._guard.undisturbed:  # somebody was lost after the last had spoken
+            heard = overview.singles(muster.taken)
+            muster.close()
         if not muster.is_open:
             return self._close_step(heard, self._world.advance(heard))
         states = muster.taken

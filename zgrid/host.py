@@ -159,7 +159,7 @@ class Host:
         """Send what was said in the last step once more, to those elsewhere."""
         for sender, to, step, round, body in self._said or ():
             if type(body) is Columns:
-                self._publish(sender, to, step, round, body)
+                self._publish_columns(to, step, body)
             elif self._nodes_elsewhere(to):
                 incarnation = self._incarnations.get(sender, 0)
                 self._out.append(Item(to, KIND[type(body)], sender, incarnation, step, round, body))
@@ -196,6 +196,9 @@ class Host:
             self._keep(self._node, to, step, 0, columns)
         for hear in self._column_taps:
             hear(self._envelope(self._node, step, 0, columns, 0))
+        self._publish_columns(to, step, columns)
+
+    def _publish_columns(self, to: str, step: int, columns: Columns) -> None:
         try:
             self._publish(self._node, to, step, 0, columns)
         except MessageError:  # too much for one frame
@@ -217,7 +220,7 @@ class Host:
             return
         batches: dict[str, list[Item]] = {}
         for item in items:
-            nodes = self._elsewhere[item.channel]
+            nodes = self._nodes_elsewhere(item.channel)
             if len(nodes) > 1 or nodes is _EVERYBODY:
                 self._publish_item(item)
             else:

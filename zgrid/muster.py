@@ -19,11 +19,19 @@ class Muster:
         self._refused = refused
         self._step = -1
         self._expected: Mapping[str, tuple[Shape, ...]] = {}
+        self._before: Mapping[str, tuple[Shape, ...]] = {}
+        """What was waited for before in this step, and has come."""
         self.taken: dict[str, Tables] = {}
 
     def open(self, step: int, expected: Mapping[str, tuple[Shape, ...]]) -> None:
         """Wait for the tables of these shapes from each node."""
+        self._before = self._expected if step == self._step else {}
         self.is_open, self._step, self._expected, self.taken = True, step, expected, {}
+
+    @property
+    def kind(self) -> str:
+        """What everybody is to say."""
+        return next(shapes[0][0] for shapes in self._expected.values())
 
     def close(self) -> None:
         """Wait no longer."""
@@ -48,9 +56,12 @@ class Muster:
         assert type(body) is Columns
         if envelope.step < self._step:
             self._refused[f"{STALE} {envelope.sender}"] += 1
-        elif tuple(map(shape_of, body.tables)) != self._expected.get(node):
+            return ()
+        shapes = tuple(map(shape_of, body.tables))
+        said_again = bool(shapes) and shapes == self._before.get(node)
+        if shapes != self._expected.get(node) and not said_again:
             return None
-        elif node in self.taken:
+        if said_again or node in self.taken:
             self._refused[f"{DUPLICATE} {envelope.sender}"] += 1
         else:
             self.taken[node] = body.tables

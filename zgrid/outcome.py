@@ -62,7 +62,7 @@ class ColumnOutcome(Outcome):
             padded = size if min(sizes) == size else n_seen
             copy = np.zeros((len(values), padded), dtype=np.float32)
             copy[:, :n_seen] = values[:, 1 + n_terms :]
-            seen.extend(copy)
+            seen += [row.copy() for row in copy]  # a row of its own keeps no others alive
         return self._order.grids_of(seen)
 
     def infos(self, names: Sequence[Names]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from zgrid.gather import TAKEN, Gather
 from zgrid.host import steward_of
 from zgrid.messages import (
     ENV,
+    KIND,
     DeviceState,
     Envelope,
     Failure,
@@ -97,7 +98,8 @@ class EnvPort:
         kind = type(body)
         if kind is DeviceState or kind is Report:
             gather: Gather[Any] = self.states if kind is DeviceState else self.reports
-            if self.muster.is_open and envelope.step == self._step:  # who speaks for itself is in no column
+            muster = self.muster  # who speaks for itself is in no column
+            if muster.is_open and envelope.step == self._step and muster.kind == KIND[kind]:
                 for item in self.muster.dissolve():
                     gather.add(item.sender, item.body, item.step)
             verdict = gather.add(envelope.sender, body, envelope.step)

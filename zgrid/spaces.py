@@ -14,7 +14,7 @@ from zgrid.agents import GridSpec
 from zgrid.agents.seeing import OBSERVATION_LIMIT
 from zgrid.devices import Control
 from zgrid.errors import ActionError, Finding
-from zgrid.messages import Floats
+from zgrid.messages import Floats, are_finite
 from zgrid.policies import Spaces, policy_class
 from zgrid.topology import Topology
 
@@ -57,8 +57,7 @@ class ActionCodec:
         if values.shape != self.shape:
             raise ActionError(f"action of {self._grid}: expected shape {self.shape}, got {values.shape}")
         flat: Floats = tuple(values.tolist()[: self.size])
-        total = sum(flat)
-        if not total - total == 0.0:
+        if not are_finite(flat):
             raise ActionError(f"action of {self._grid}: not finite: {flat}")
         return flat
 

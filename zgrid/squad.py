@@ -36,7 +36,7 @@ from zgrid.tables import (
 Agent: TypeAlias = GridAgent | DeviceAgent
 
 _PATIENCE = 3
-"""Failures of arrays until it leaves the lead to the agents."""
+"""Failures of arrays, one after the other, until it leaves the lead to the agents for good."""
 
 
 class _Group(NamedTuple):
@@ -128,7 +128,7 @@ class Squad:
         if not all(np.isfinite(one.values).all() for one in reports):
             self._give_up()
             return None
-        self._done, self._known = step, (self._said[1], list(networks))
+        self._done, self._known, self._failures = step, (self._said[1], list(networks)), 0
         self._learn(values)
         return reports
 
@@ -181,6 +181,8 @@ class Squad:
             return False
         if len(networks) < len(grids) or None in networks or self._failures == _PATIENCE:
             return False
+        if any(agent.last_step >= step for agent in itertools.chain(grids, *devices)):
+            return False  # said again: they know it, and do nothing twice
         states = [np.array([agent.state for agent in ids]).reshape(len(ids), -1) for ids in devices]  # type: ignore[union-attr]
         self._line.put(states)
         return self._begin(step, networks)

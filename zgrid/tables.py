@@ -147,7 +147,7 @@ def fault(kind: Any, agents: Any, sizes: Any, values: Any) -> str:
     Numbers are finite, but what is measured may be NaN; a flag is 0 or 1, and an observation within float32.
     """
     layout = LAYOUTS.get(kind) if type(kind) is str else None
-    if layout is None or type(agents) is not str or not agents or type(sizes) is not tuple:
+    if layout is None or type(agents) is not str or not all(agents.split(" ")) or type(sizes) is not tuple:
         return "a field of a table"
     if len(sizes) != layout.parts or not all(type(size) is int and size >= 0 for size in sizes):
         return "sizes of a table"

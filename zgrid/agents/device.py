@@ -49,6 +49,11 @@ class DeviceAgent:
         return DeviceState(0.0, 0.0, 0.0, 0.0, self._state)
 
     @property
+    def last_step(self) -> int:
+        """The step that it has taken last, or was restored to; negative before the first."""
+        return self._step
+
+    @property
     def state(self) -> Floats:
         """Its state, in the order of its kind's ``STATE``."""
         return self._state

@@ -178,6 +178,11 @@ class GridAgent:
         return Report(0.0, self._no_terms + measured(network), self._observation)
 
     @property
+    def last_step(self) -> int:
+        """The step whose action, or the reset, it has heard last; negative before the first."""
+        return self._step
+
+    @property
     def last_network(self) -> NetworkState | None:
         """What it knows of the network; None before the first observation of an episode."""
         return self._last_network
