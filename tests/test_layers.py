@@ -106,9 +106,10 @@ def tree(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 
 
-def imports(module: str) -> Iterator[Import]:
+@cache
+def imports(module: str) -> tuple[Import, ...]:
     """What a module imports, also inside functions; not what only type checkers see."""
-    yield from _imports(tree(module), True)
+    return tuple(_imports(tree(module), True))
 
 
 def _imports(node: ast.AST, at_top: bool) -> Iterator[Import]:

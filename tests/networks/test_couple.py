@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pandapower as pp
 import pytest
+from conftest import small_topology
 
 from zgrid.errors import NetworkError
 from zgrid.networks import find_network
 from zgrid.networks.couple import Attachment, CoupledNetwork, Part, couple
+from zgrid.topology import load
+from zgrid.world import join
 
 PCC = {"mg_1": "822", "mg_2": "848", "mg_3": "856"}
 DEVICES = [
@@ -280,3 +283,50 @@ def test_a_tap_of_an_unknown_transformer_is_refused() -> None:
 def test_two_grids_at_one_bus_of_the_feeder_are_refused() -> None:
     with pytest.raises(NetworkError, match="822"):
         couple([feeder(), grid("mg_1", "822"), grid("mg_2", "822")], [])
+
+
+# ---- worlds that are alike -------------------------------------------------------------------------------------------
+
+
+def test_worlds_that_are_alike_share_nothing_that_one_could_change() -> None:
+    one, other = join(load("3mg")), join(load("3mg"))
+    assert one.net is not other.net
+    before = other.net.bus["vn_kv"].copy()
+    one.net.bus["vn_kv"] = 0.0
+    one.positions[:] = -1.0
+    one.load_p_mw[:] = 0.0
+    third = join(load("3mg"))
+    for found in (other, third):
+        assert found.net.bus["vn_kv"].equals(before)
+        assert found.load_p_mw.any()
+        assert (found.positions != -1.0).all()
+
+
+def test_worlds_that_differ_in_a_tap_or_the_source_are_coupled_anew() -> None:
+    def built(**changes: Any) -> tuple[float, float]:
+        net = join(load("3mg", changes)).net
+        return float(net.trafo.set_index("name")["tap_pos"]["feeder.Regulator 1"]), float(net.ext_grid["vm_pu"].iloc[0])
+
+    assert built(**{"network.taps": {"Regulator 1": 3}, "network.source_vm_pu": 1.01}) == (3.0, 1.01)
+    assert built(**{"network.taps": {"Regulator 1": -2}, "network.source_vm_pu": 1.01}) == (-2.0, 1.01)
+    assert built(**{"network.taps": {"Regulator 1": 3}, "network.source_vm_pu": 1.02}) == (3.0, 1.02)
+    assert built(**{"network.taps": {"Regulator 1": 3}, "network.source_vm_pu": 1.01}) == (3.0, 1.01)
+
+
+def changing() -> Any:
+    net = IEEE13_NET.build()
+    net.line["length_km"] *= LENGTH[0]
+    return net
+
+
+LENGTH = [1.0]
+IEEE13_NET = find_network("ieee13")
+
+
+def test_a_network_of_the_users_own_is_built_anew_each_time() -> None:
+    content = small_topology()
+    content["grids"]["mg_1"]["network"]["kind"] = f"{__name__}:changing"
+    lengths = []
+    for LENGTH[0] in (1.0, 2.0):
+        lengths.append(join(load(content)).net.line["length_km"].sum())
+    assert lengths[1] == pytest.approx(2.0 * lengths[0])

@@ -31,7 +31,7 @@ class Part:
 
     id: str
     network: Network
-    taps: Mapping[str, int] = field(default_factory=dict)
+    taps: Mapping[str, int] = field(default_factory=dict, hash=False)
     source_vm_pu: float | None = None
     connect_at: str | None = None
 
