@@ -111,19 +111,11 @@ def test_a_batch_is_its_cases(name: str, backend: Callable[[CoupledNetwork], Pow
                 )
 
 
-def nose(case: Case) -> float:
-    """The scale of all loads at which runpp stops converging, to 0.1 %."""
-    flow, idle = RunppPowerFlow(case.network), nothing_of(case)
-    low, high = case.scale[0], case.scale[0] * 2.0
-    while solve(flow, case, case.network.positions, (*idle, uniform(case, high))).converged:
-        low, high = high, 2.0 * high
-    while high - low > 1e-3 * low:
-        middle = 0.5 * (low + high)
-        if solve(flow, case, case.network.positions, (*idle, uniform(case, middle))).converged:
-            low = middle
-        else:
-            high = middle
-    return low
+NOSES = {
+    "case33bw": 3.6219, "cigre_mv": 2.6484, "mv_oberrhein": 2.6227, "case118": 1.8129, "ieee13": 2.5625,
+    "ieee34": 1.2430, "ieee123": 3.8906, "three_microgrids": 0.2600, "ten_microgrids": 0.1178,
+}  # fmt: skip
+"""The scale of all loads at which runpp stops converging, to 0.1 %; the ramp's flags hold it to that within 1 %."""
 
 
 def uniform(case: Case, scale: float) -> np.ndarray:
@@ -134,7 +126,7 @@ def uniform(case: Case, scale: float) -> np.ndarray:
 def ramp(name: str) -> list[tuple[float, Solution]]:
     """What runpp says along a ramp of the load through the nose, and back."""
     case = CASES[name]()
-    flow, top = RunppPowerFlow(case.network), nose(CASES[name]())
+    flow, top = RunppPowerFlow(case.network), NOSES[name]
     scales = [top * share for share in (0.5, 0.8, 0.9, 0.97, 0.99, 1.005, 1.02, 1.1, 1.4, 0.95, 3.0, 0.5)]
     return [(s, solve(flow, case, case.network.positions, (*nothing_of(case), uniform(case, s)))) for s in scales]
 
