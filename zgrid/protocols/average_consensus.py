@@ -70,9 +70,13 @@ class AverageConsensus(Protocol):
         x, step = self._x, self.config.step
         change = spread = 0.0
         for neighbour, weight in self.me.weights.items():
-            for values, age in inbox[neighbour][-1:]:
-                change += weight * (values[0] - x) if step is None else step * (values[0] - self._held[-1 - age])
-                spread = max(spread, abs(values[0] - x))
+            heard = inbox[neighbour]
+            if not heard:
+                continue
+            values, age = heard[-1]
+            theirs = values[0]
+            change += weight * (theirs - x) if step is None else step * (theirs - self._held[-1 - age])
+            spread = max(spread, abs(theirs - x))
         self._x, self._spread = x + change, spread
         self._held.append(self._x)
         return self._to_all()
