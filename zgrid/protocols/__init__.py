@@ -6,6 +6,7 @@ from typing import Any
 
 from zgrid.errors import UnknownNameError
 from zgrid.protocols.base import (
+    AveragingConfig,
     Controls,
     DispatchConfig,
     EventProtocol,
@@ -25,7 +26,7 @@ from zgrid.protocols.base import (
     Unit,
     VerticalProtocol,
 )
-from zgrid.protocols.graph import Graph, islands, metropolis_weights, peers, star
+from zgrid.protocols.graph import Graph, islands, metropolis_weights, peers, star, weight_misfits
 from zgrid.protocols.rounds import Rounds, checked
 from zgrid.protocols.run import Run, Table, generator, prepared, seated
 from zgrid.registry import resolve_class
@@ -33,6 +34,7 @@ from zgrid.registry import resolve_class
 __all__ = [
     "HORIZONTAL",
     "VERTICAL",
+    "AveragingConfig",
     "Controls",
     "DispatchConfig",
     "EventProtocol",
@@ -65,6 +67,7 @@ __all__ = [
     "seated",
     "star",
     "vertical_class",
+    "weight_misfits",
 ]
 
 VERTICAL = {

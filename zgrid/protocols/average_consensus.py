@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig
+from zgrid.protocols.base import AveragingConfig, Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig
 from zgrid.protocols.graph import Graph, islands
 
 
-class AverageConsensusConfig(RoundsConfig):
+class AverageConsensusConfig(AveragingConfig):
     """Parameters of the consensus."""
 
     kind: str = "average_consensus"
@@ -23,9 +23,15 @@ class AverageConsensusConfig(RoundsConfig):
     step: float | None = Field(
         None,
         gt=0,
-        description="weight of every edge, compared at the time a message was said; null: Metropolis weights",
+        description="weight of every edge, compared at the time a message was said; null: weights",
     )
     rounds: int = Field(5, ge=1, le=10_000, description="rounds per step; each sends one message to each neighbour")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> AverageConsensusConfig:
+        if self.step is not None and self.weights is not None:
+            raise ValueError("step and weights both say what an edge weighs; expected one of them")
+        return self
 
 
 class AverageConsensus(Protocol):

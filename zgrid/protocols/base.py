@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -134,6 +134,16 @@ class RoundsConfig(ProtocolConfig):
         "converged; when the coordinator (of peers: the first) has",
     )
     tolerance: float = Field(1e-6, gt=0, description="residual at which a participant has converged")
+
+
+class AveragingConfig(RoundsConfig):
+    """What a protocol says that averages over edges with weights."""
+
+    weights: Mapping[str, Mapping[str, Annotated[float, Field(gt=0)]]] | None = Field(
+        None,
+        description="weights of all edges, participant: {neighbour: weight}, each edge once or alike from both ends; "
+        "default: Metropolis weights",
+    )
 
 
 class DispatchConfig(RoundsConfig):

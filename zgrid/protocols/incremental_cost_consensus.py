@@ -9,7 +9,18 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from zgrid.messages import Floats
-from zgrid.protocols.base import DispatchConfig, Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig, Unit
+from zgrid.protocols.base import (
+    AveragingConfig,
+    DispatchConfig,
+    Inbox,
+    Local,
+    Outbox,
+    Participant,
+    Protocol,
+    Result,
+    RoundsConfig,
+    Unit,
+)
 from zgrid.protocols.graph import Graph, islands, weight_matrix
 from zgrid.protocols.running_sums import RunningSums
 
@@ -17,7 +28,7 @@ UNKNOWN = float(np.finfo(np.float64).max)
 """A bound that nobody has named: what is sent has to be finite."""
 
 
-class IncrementalCostConsensusConfig(DispatchConfig):
+class IncrementalCostConsensusConfig(DispatchConfig, AveragingConfig):
     """Parameters of the incremental cost consensus."""
 
     kind: str = "incremental_cost_consensus"
@@ -44,7 +55,7 @@ class IncrementalCostConsensusConfig(DispatchConfig):
 
 
 class IncrementalCostConsensus(Protocol):
-    """Price l_i, mismatch y_i, power P_i(l) of its units at a price, within their limits, W the Metropolis weights:
+    """Price l_i, mismatch y_i, power P_i(l) of its units at a price, within their limits, W the weights:
 
         l_i <- sum_j w_ij l_j + e y_i            (leader: + e n y_i at the first, nothing at the others)
         y_i <- sum_j w_ij y_j - (P_i(l_i new) - P_i(l_i old)),   y_i = demand_i - P_i at the start
@@ -189,7 +200,7 @@ def step_bound(units: Mapping[str, Sequence[Unit]], graph: Graph, config: Increm
     all units, sum 1/(2a), and where all move the price divide by the number of participants: 2 or more for units alike,
     down to 0.24 was found on lines and stars of ten where a third has no unit and slopes differ by a factor of 300.
     """
-    weights, n = weight_matrix(graph), len(graph)
+    weights, n = weight_matrix(graph, config.weights), len(graph)
     slopes = np.array([sum(0.5 / unit.cost_a for unit in units[name] if unit.cost_a > 0.0) for name in graph])
     if not slopes.any():
         return float("inf")

@@ -9,8 +9,8 @@ from zlib import crc32
 
 import numpy as np
 
-from zgrid.protocols.base import Local, Participant, Protocol, ProtocolConfig, Result, Status
-from zgrid.protocols.graph import Graph, peers
+from zgrid.protocols.base import AveragingConfig, Local, Participant, Protocol, ProtocolConfig, Result, Status
+from zgrid.protocols.graph import Graph, edge_weights, peers, weight_misfits
 from zgrid.protocols.rounds import Carry, Rounds
 
 
@@ -79,18 +79,29 @@ def prepared(
     config: ProtocolConfig | Mapping[str, Any],
     participants: Graph | Mapping[str, Participant],
 ) -> tuple[Any, dict[str, Participant]]:
-    """A checked configuration, and everybody as a participant: who is given by neighbours is a peer among them."""
+    """A checked configuration, and everybody as a participant: who is given by neighbours is a peer among them.
+
+    Raises:
+        ValueError: weights that do not fit the graph.
+    """
     if not isinstance(config, ProtocolConfig):
         config = protocol.Config.model_validate({"kind": protocol.__name__, **config})
     members = {name: one for name, one in participants.items() if isinstance(one, Participant)}
     graph = {name: tuple(one) for name, one in participants.items() if not isinstance(one, Participant)}
-    return config, members | peers(graph)
+    members |= peers(graph)
+    if isinstance(config, AveragingConfig) and config.weights is not None:
+        misfits = weight_misfits({name: tuple(one.weights) for name, one in members.items()}, config.weights)
+        if misfits:
+            raise ValueError("; ".join(misfits))
+    return config, members
 
 
 def seated(
     protocol: type[Protocol], config: ProtocolConfig, me: Participant, seed: int, carry: Carry | None = None
 ) -> Rounds:
     """A participant's protocol object in its rounds, with a generator of its own."""
+    if isinstance(config, AveragingConfig) and config.weights is not None:
+        me = me._replace(weights=edge_weights({me.id: tuple(me.weights)}, me.id, config.weights))
     return Rounds(protocol(config, me, generator(seed, me.id)), carry)
 
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from zgrid.protocols.base import Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig
+from zgrid.protocols.base import AveragingConfig, Inbox, Local, Outbox, Participant, Protocol, Result, RoundsConfig
 
 
-class SecondaryControlConfig(RoundsConfig):
+class SecondaryControlConfig(AveragingConfig):
     """Parameters of the control. ``tolerance`` is of the difference of efforts between neighbours."""
 
     kind: str = "secondary_control"
@@ -37,7 +37,7 @@ class SecondaryControl(Protocol):
 
         k_i dO_i/dt = -error_i - sum_j a_ij (O_i - O_j)
 
-    Here the integral acts once a step and the averaging in rounds, with Metropolis weights w:
+    Here the integral acts once a step and the averaging in rounds, with weights w, Metropolis where none are given:
 
     - start:  O_i <- O_i - integral_gain error_i / rise
     - round:  O_i <- O_i + sum_j w_ij (O_j - O_i)

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from zgrid.agents.coordination import VALUES
 from zgrid.devices import device_class
 from zgrid.errors import Finding
-from zgrid.protocols import Graph, Unit, horizontal_class, islands, vertical_class
+from zgrid.protocols import (
+    AveragingConfig,
+    Graph,
+    Unit,
+    horizontal_class,
+    islands,
+    vertical_class,
+    weight_misfits,
+)
 from zgrid.topology.kinds import UNSETTLED
 from zgrid.topology.schema import GridConfig, Topology
 
@@ -31,7 +39,9 @@ def check_protocols(topology: Topology) -> Iterator[Finding]:
                 "horizontal", f"it starts from {value!r}, which no environment tells a grid; known are {known}"
             )
     units = {name: list(_units(topology, name, grid).values()) for name, grid in topology.grids.items()}
-    for text in [*kind.misfits(horizontal, graph), *kind.unit_misfits(horizontal, graph, units)]:
+    given = horizontal.weights if isinstance(horizontal, AveragingConfig) else None
+    wrong = [] if given is None else weight_misfits(graph, given)
+    for text in wrong or [*kind.misfits(horizontal, graph), *kind.unit_misfits(horizontal, graph, units)]:
         yield Finding("horizontal", text)
 
 
