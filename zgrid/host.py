@@ -171,11 +171,11 @@ class Host:
 
     # ---- what is said ----------------------------------------------------------------------------------------------
 
-    def send(self, sender: str, to: str, step: int, round: int, body: Body) -> None:
-        """Send one body: now, or with the next :meth:`flush`."""
+    def send(self, sender: str, to: str, step: int, round: int, body: Body, now_ns: int | None = None) -> None:
+        """Send one body: now, or with the next :meth:`flush`. ``now_ns``: that of all that is said at once."""
         self._messages[to] += 1
         if self._bus is None:
-            self._publish(sender, to, step, round, body)
+            self._publish(sender, to, step, round, body, now_ns)
             return
         if self._said is not None and to in self._bus.hearers:
             self._keep(sender, to, step, round, body)
@@ -253,11 +253,11 @@ class Host:
                 raise
             self.tell_failure(item.sender, item.step, error)
 
-    def _publish(self, sender: str, to: str, step: int, round: int, body: Body) -> None:
+    def _publish(self, sender: str, to: str, step: int, round: int, body: Body, now_ns: int | None = None) -> None:
         key = (sender, to)
         sequence = self._sequence.get(key, 0)
         incarnation = self.incarnation if sender == self._node else self._incarnations.get(sender, 0)
-        envelope = (sender, self.run, incarnation, sequence, step, round, time.time_ns(), body)
+        envelope = (sender, self.run, incarnation, sequence, step, round, now_ns or time.time_ns(), body)
         size = self.broker.publish(to, _new(Envelope, envelope))
         self._sequence[key] = sequence + 1
         if size:
@@ -371,8 +371,10 @@ class Host:
         if self._crew is not None:
             self._crew.release()
         try:
-            for to, step, round, body in receiver.receive(envelope):
-                self.send(receiver.id, to, step, round, body)
+            posts = receiver.receive(envelope)
+            now_ns = time.time_ns()
+            for to, step, round, body in posts:
+                self.send(receiver.id, to, step, round, body, now_ns)
         except Exception as error:  # noqa: BLE001 - agents are users' code; whatever they raise is told, not lost
             self.tell_failure(receiver.id, envelope.step, error)
 

@@ -27,7 +27,7 @@ from wire import LINE, PATIENCE_S, RUN, frame, greet, listen, raw_peer, receive,
 
 from zgrid.encoding import MAX_BYTES, VERSION, encode
 from zgrid.errors import BrokerError, LostMessageError
-from zgrid.messages import Envelope, Failure, Probe, Report
+from zgrid.messages import Envelope, Failure, Peer, Probe, Report
 from zgrid.messaging import Address, ZmqBroker
 from zgrid.messaging.address import END
 from zgrid.messaging.zmq_broker import MAX_CHANNEL
@@ -96,6 +96,21 @@ def test_a_burst_loses_nothing(publisher: ZmqBroker, subscriber: ZmqBroker) -> N
     heard = [envelope.sequence for _, envelope in receive(subscriber, BURST)]
     assert heard == list(range(BURST))
     assert not subscriber.refused
+
+
+def test_the_same_to_several_is_not_taken_for_what_only_equals_it(publisher: ZmqBroker, subscriber: ZmqBroker) -> None:
+    """A body that is said again is encoded once; 0.0 equals -0.0, but is another number."""
+    zero = say(0, body=Peer((0.0,), 0, 0))
+    bodies = [zero.body, Peer((-0.0,), 0, 0), Peer((0.0,), 0, 0), zero.body]
+    names = [f"{LINE}{k}/" for k in range(len(bodies))]
+    for name in names:
+        subscriber.subscribe(name)
+    subscriber.prove(PATIENCE_S)
+    for name, body in zip(names, bodies, strict=True):
+        publisher.publish(name, zero._replace(body=body))
+    heard = receive(subscriber, len(bodies))
+    assert [name for name, _ in heard] == names
+    assert [str(envelope.body) for _, envelope in heard] == list(map(str, bodies))
 
 
 def test_a_message_of_almost_the_largest_size_arrives(publisher: ZmqBroker, subscriber: ZmqBroker) -> None:

@@ -74,6 +74,8 @@ class ZmqBroker(MessageBroker):
         self._forks = _Forks.count
         self._packer = packer()
         self._heads: dict[str, bytes] = {}
+        self._last: Envelope | None = None
+        self._body = b""
         self._channels: dict[bytes, str] = {}
         self._familiar: dict[bytes, Familiar] = {}
         self._closed = False
@@ -93,7 +95,12 @@ class ZmqBroker(MessageBroker):
     def publish(self, channel: str, envelope: Envelope) -> int:
         if self._closed or self._forks != _Forks.count:
             self._check()
-        body = encode(envelope, self._packer)
+        last = self._last
+        if last is not None and envelope.body is last.body and envelope[:-1] == last[:-1]:
+            body = self._body  # the same to several: only the channel is another
+        else:
+            self._body = body = encode(envelope, self._packer)
+            self._last = envelope
         head = self._heads.get(channel) or self._heads.setdefault(channel, channel.encode() + END)
         self._pub.send(head + body)
         return len(body)

@@ -91,8 +91,14 @@ class Rounds:
 
     def _frames(self, outbox: Outbox) -> dict[str, Peer]:
         self.messages += len(outbox)
-        agreed, stop = self._agreed, self._stop
-        return {other: _new(Peer, (outbox.get(other), agreed, stop)) for other in self.me.weights}
+        agreed, stop, frames = self._agreed, self._stop, {}
+        frame = _new(Peer, (None, agreed, stop))
+        for other in self.me.weights:
+            values = outbox.get(other)
+            if values is not frame.values:  # who says the same to all says it in one object, which is encoded once
+                frame = _new(Peer, (values, agreed, stop))
+            frames[other] = frame
+        return frames
 
 
 def checked(me: Participant, outbox: Outbox) -> dict[str, Floats]:
@@ -104,4 +110,8 @@ def checked(me: Participant, outbox: Outbox) -> dict[str, Floats]:
     if not outbox.keys() <= me.weights.keys():
         strangers = ", ".join(sorted(outbox.keys() - me.weights.keys()))
         raise ValueError(f"{me.id} speaks to {strangers}: no neighbour in its protocol")
-    return {to: floats("a round", values) for to, values in outbox.items()}
+    said: dict[str, Floats] = {}
+    last: Floats | None = None
+    for to, values in outbox.items():
+        said[to] = last = last if values is last else floats("a round", values)
+    return said
