@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -58,6 +59,7 @@ def meet(
         max(outcome.rounds for outcome in outcomes.values()),
         sum(outcome.messages for outcome in outcomes.values()),
         (),
+        math.fsum(job.locals[-1].demand_mw for job in jobs.values()),
     )
 
 

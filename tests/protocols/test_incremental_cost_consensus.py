@@ -57,8 +57,10 @@ def test_the_published_form_agrees_under_loss_on_a_dispatch_that_does_not_balanc
         assert max(prices) - min(prices) < 1e-9
         assert set(plain.statuses.values()) == {"converged"}  # by all that it can see
         missing.append(300.0 - powers(plain).sum())
+        assert plain.imbalance_mw == pytest.approx(-missing[-1], abs=1e-9)  # which the audit of the run tells
         exact = run(IncrementalCostConsensus, {}, ring(5), locals, seed=seed, loss=loss)
         assert powers(exact).sum() == pytest.approx(300.0, abs=1e-6)
+        assert exact.imbalance_mw == pytest.approx(0.0, abs=1e-6)
     assert np.mean(missing) > short
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -24,13 +25,23 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of a step of a protocol: each participant's result and status, rounds, messages, and the way there."""
+    """What came of a step of a protocol: each participant's result and status, rounds, messages, and the way there.
+
+    ``demand_mw`` is that of all participants together.
+    """
 
     results: Mapping[str, Result]
     statuses: Mapping[str, Status]
     rounds: int
     messages: int
     history: tuple[Record, ...] = field(repr=False)
+    demand_mw: float = 0.0
+
+    @property
+    def imbalance_mw(self) -> float | None:
+        """What all units were dispatched to, less the demand, MW: agreement alone is no balance. None: no unit was."""
+        powers = [p_mw for result in self.results.values() for p_mw in result.dispatch_mw.values()]
+        return math.fsum(powers) - self.demand_mw if powers else None
 
 
 class Table:
@@ -66,7 +77,8 @@ class Table:
         results = {name: walk.protocol.result() for name, walk in walks.items()}
         statuses = {name: walk.status for name, walk in walks.items()}
         messages = sum(walk.messages for walk in walks.values())
-        return Run(results, statuses, len(history), messages, tuple(history))
+        demand_mw = math.fsum(locals[name].demand_mw for name in walks)
+        return Run(results, statuses, len(history), messages, tuple(history), demand_mw)
 
     def _record(self, round: int) -> Record:
         protocols = [walk.protocol for walk in self.walks.values()]
