@@ -24,11 +24,13 @@ from zgrid.devices.generator import Generator
 from zgrid.encoding import decode, encode
 from zgrid.errors import AgentError, MessageError
 from zgrid.execution import DirectExecution
+from zgrid.guard import Guard
 from zgrid.host import Bus, Host
 from zgrid.messages import ENV, Action, Columns, DeviceState, Envelope, Item, NetworkState, Report, Table, channel
 from zgrid.messaging import Delivery, Heard, MessageBroker, Tap
 from zgrid.muster import Muster
 from zgrid.node import make_bus
+from zgrid.outcome import ColumnOutcome, Outcome
 from zgrid.overview import Overview
 from zgrid.port import EnvPort
 from zgrid.post import Post
@@ -60,6 +62,7 @@ def digest(env: zgrid.NetworkedGridEnv, steps: int, *, policy_at: int = -1, seed
         observations, rewards, terminations, _, infos = env.step(actions)
         for agent, seen in observations.items():
             assert seen.flags.writeable
+            assert seen.base is None, "who keeps one keeps no others"
             told.update(seen.tobytes() + struct.pack("<d?", rewards[agent], terminations[agent]))
             told.update(repr({name: value for name, value in infos[agent].items() if name != "events"}).encode())
         told.update(env.state().tobytes() + repr(env.snapshot()).encode())
@@ -261,6 +264,47 @@ def say_again_in_step(env: zgrid.NetworkedGridEnv, step: int, phase: str) -> Non
     execution._collect = meet
 
 
+def test_a_node_that_is_lost_after_all_have_spoken_is_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then somebody may act here for its agents, who hear no columns."""
+    looks: list[bool] = []
+
+    def undisturbed(guard: Guard) -> bool:
+        looks.append(True)
+        return len(looks) != 6  # two looks a step: not after the states of the third
+
+    with closing(zgrid.parallel_env(generate(10), centralized=True)) as env:
+        expected = digest(env, 5)
+    monkeypatch.setattr(Guard, "undisturbed", property(undisturbed))
+    with closing(zgrid.parallel_env(generate(10), **POOL)) as env:
+        assert digest(env, 5) == expected
+        said = env._execution._host.sent()  # type: ignore[union-attr]
+    assert said["network"] == 10 * 6
+    assert len(looks) == 10
+
+
+def test_arrays_are_given_up_after_failures_one_after_the_other_only() -> None:
+    topology = load(generate(5))
+    execution = DirectExecution(topology, World(topology))
+    execution.reset(0, 1)
+    values, squad = np.full(sum(len(spec.controls) for spec in topology.grid_specs), 0.5), execution._squad
+    for _ in range(4):
+        execution.step_all(values)
+        squad._give_up()
+        execution.step(execution._overview.split(values))
+    assert execution.step_all(values).__class__ is ColumnOutcome
+    for _ in range(3):
+        squad._give_up()
+        execution.step(execution._overview.split(values))
+    assert execution.step_all(values).__class__ is Outcome
+
+
+@pytest.mark.parametrize("grids", [3, 4])
+def test_an_action_whose_sum_is_no_number_is_one_however_many_grids(grids: int) -> None:
+    with closing(zgrid.parallel_env(generate(grids), centralized=True)) as env:
+        env.reset(seed=0)
+        env.step({agent: np.full(env.action_space(agent).shape, 1e308) for agent in env.agents})
+
+
 def test_a_squad_takes_no_step_twice() -> None:
     topology = load(generate(5))
     execution = DirectExecution(topology, World(topology))
@@ -347,6 +391,7 @@ WRONG = {
     "a negative size": two("report", sizes=(7, -2)),
     "a size that is no number": two("action", sizes=(2.0,)),
     "no agents": two("action", agents=""),
+    "an empty name": two("action", agents="mg_1  mg_2", sizes=(0,), values=np.zeros(0)),
     "another kind": two("action", kind="setpoint"),
     "single precision": two("action", values=np.zeros(4, dtype=np.float32)),
     "NaN in an action": two("action", values=with_number("action", 3, np.nan)),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgrid.errors import MessageError
-from zgrid.messages import BODIES, KIND, Envelope, Item, LinkCounts, Table, are_finite
+from zgrid.messages import BODIES, KIND, Envelope, Item, LinkCounts, Table, are_finite, make
 from zgrid.readers import READERS
 from zgrid.tables import fault
 
@@ -27,8 +27,6 @@ FREQUENT = frozenset(BODIES[kind] for kind in READERS)
 
 _BEGIN = {type: (VERSION, kind) for type, kind in KIND.items()}
 """What stands before an envelope in its message."""
-
-_new = tuple.__new__
 
 
 def packer() -> msgpack.Packer:
@@ -80,7 +78,7 @@ def decode(data: bytes) -> Envelope:
     ):
         raise MessageError("malformed: envelope")
     body = _body(kind, fields)
-    return _new(Envelope, (sender, run, incarnation, sequence, step, round, sent_ns, body))
+    return make(Envelope, (sender, run, incarnation, sequence, step, round, sent_ns, body))
 
 
 class Familiar:
@@ -115,7 +113,7 @@ class Familiar:
             return None
         if sequence < 0 or step < 0 or round < 0 or sent_ns < 0:
             return None
-        return _new(Envelope, (self.sender, self.run, self.incarnation, sequence, step, round, sent_ns, body))
+        return make(Envelope, (self.sender, self.run, self.incarnation, sequence, step, round, sent_ns, body))
 
 
 def _body(kind: str, fields: Any) -> Any:
@@ -167,7 +165,7 @@ def _item(fields: Any) -> Item:
         raise MessageError("malformed: an item")
     if kind not in _WITHIN:
         raise MessageError(f"malformed: {kind!r} within a message")
-    return _new(Item, (channel, kind, sender, incarnation, step, round, _body(kind, body)))
+    return make(Item, (channel, kind, sender, incarnation, step, round, _body(kind, body)))
 
 
 def _table(fields: Any) -> Table:

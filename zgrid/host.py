@@ -11,12 +11,11 @@ from typing import NamedTuple, Protocol
 
 from zgrid import tables
 from zgrid.errors import LostMessageError, MessageError
-from zgrid.messages import ENV, KIND, Batch, Beat, Body, Columns, Envelope, Failure, Item, channel
+from zgrid.messages import ENV, KIND, Batch, Beat, Body, Columns, Envelope, Failure, Item, channel, make
 from zgrid.messaging import MessageBroker, count_refusal
 from zgrid.post import Post
 
 _LATENCIES = 2000
-_new = tuple.__new__
 _EVERYBODY: frozenset[str] = frozenset(("*",))
 
 
@@ -184,7 +183,7 @@ class Host:
         nodes = self._elsewhere.get(to)
         if self._nodes_elsewhere(to) if nodes is None else nodes:
             incarnation = self._incarnations.get(sender, 0)
-            self._out.append(_new(Item, (to, KIND[type(body)], sender, incarnation, step, round, body)))
+            self._out.append(make(Item, (to, KIND[type(body)], sender, incarnation, step, round, body)))
 
     def send_columns(self, node: str, step: int, columns: Columns) -> None:
         """Send at once what all here have to say to those of a node in one phase."""
@@ -258,14 +257,14 @@ class Host:
         sequence = self._sequence.get(key, 0)
         incarnation = self.incarnation if sender == self._node else self._incarnations.get(sender, 0)
         envelope = (sender, self.run, incarnation, sequence, step, round, now_ns or time.time_ns(), body)
-        size = self.broker.publish(to, _new(Envelope, envelope))
+        size = self.broker.publish(to, make(Envelope, envelope))
         self._sequence[key] = sequence + 1
         if size:
             self._bytes[to] += size
 
     def _envelope(self, sender: str, step: int, round: int, body: Body, sequence: int) -> Envelope:
         incarnation = self.incarnation if sender == self._node else self._incarnations.get(sender, 0)
-        return _new(Envelope, (sender, self.run, incarnation, sequence, step, round, time.time_ns(), body))
+        return make(Envelope, (sender, self.run, incarnation, sequence, step, round, time.time_ns(), body))
 
     def _nodes_elsewhere(self, to: str) -> frozenset[str]:
         """The other nodes that hear a channel; of a channel that is not of agents, anybody may be one."""
@@ -327,7 +326,7 @@ class Host:
                 count_refusal(self.broker.refused, "stranger", sender)
             elif self.broker.admits(sender, incarnation):
                 said = (sender, envelope.run, incarnation, 0, step, round, envelope.sent_ns, body)
-                self._here.append((to, _new(Envelope, said)))
+                self._here.append((to, make(Envelope, said)))
 
     def _is_taken(self, origin: str, envelope: Envelope) -> bool:
         """Whether the crew takes what a node says in columns, and so it is answered in columns."""

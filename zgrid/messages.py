@@ -409,6 +409,10 @@ def floats(what: str, values: Iterable[Any]) -> Floats:
     raise MessageError(f"{what}: expected finite numbers, got {numbers!r}")
 
 
+make = tuple.__new__
+"""``make(Kind, values)`` is ``Kind._make(values)`` without a call in Python, for what every message needs."""
+
+
 def are_finite(numbers: tuple[Any, ...]) -> bool:
     """Whether all are finite floats. As a rule they are few, and a loop is faster than what takes them all at once."""
     for number in numbers:  # noqa: SIM110 - a generator costs more than the loop

@@ -100,7 +100,7 @@ class EnvPort:
             gather: Gather[Any] = self.states if kind is DeviceState else self.reports
             muster = self.muster  # who speaks for itself is in no column
             if muster.is_open and envelope.step == self._step and muster.kind == KIND[kind]:
-                for item in self.muster.dissolve():
+                for item in muster.dissolve():
                     gather.add(item.sender, item.body, item.step)
             verdict = gather.add(envelope.sender, body, envelope.step)
             if verdict is not TAKEN:

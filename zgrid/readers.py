@@ -13,31 +13,29 @@ from typing import Any
 
 import numpy as np
 
-from zgrid.messages import Action, Body, DeviceState, NetworkState, Peer, Report, Setpoint, are_finite
+from zgrid.messages import Action, Body, DeviceState, NetworkState, Peer, Report, Setpoint, are_finite, make
 
 _LARGE = 500
 """Numbers from which on numpy looks through an array faster than a list can be made of it."""
 
-_new = tuple.__new__
-
 
 def _action(fields: Any) -> Action | None:
     (values,) = fields
-    return _new(Action, fields) if type(values) is tuple and are_finite(values) else None
+    return make(Action, fields) if type(values) is tuple and are_finite(values) else None
 
 
 def _setpoint(fields: Any) -> Setpoint | None:
     values, series, measured = fields
     if not type(values) is type(series) is type(measured) is tuple:
         return None
-    return _new(Setpoint, fields) if are_finite(values) and are_finite(series) and are_finite(measured) else None
+    return make(Setpoint, fields) if are_finite(values) and are_finite(series) and are_finite(measured) else None
 
 
 def _state(fields: Any) -> DeviceState | None:
     state = fields[4]
     if type(state) is not tuple or len(fields) != 5:
         return None
-    return _new(DeviceState, fields) if are_finite(fields[:4] + state) else None
+    return make(DeviceState, fields) if are_finite(fields[:4] + state) else None
 
 
 def _network(fields: Any) -> NetworkState | None:
@@ -53,7 +51,7 @@ def _network(fields: Any) -> NetworkState | None:
         return None
     numbers = fields[3:7] + local + series + clock
     if are_finite(numbers) and isfinite(sum(measured.tolist())):
-        return _new(NetworkState, fields)
+        return make(NetworkState, fields)
     return None
 
 
@@ -61,7 +59,7 @@ def _peer(fields: Any) -> Peer | None:
     values, agreed, stop = fields
     if type(values) is not tuple or not type(agreed) is type(stop) is int or agreed < 0 or stop < 0:
         return None
-    return _new(Peer, fields) if are_finite(values) else None
+    return make(Peer, fields) if are_finite(values) else None
 
 
 def _report(fields: Any) -> Report | None:
@@ -69,7 +67,7 @@ def _report(fields: Any) -> Report | None:
     if type(terms) is tuple and type(observation) is np.ndarray and observation.size < _LARGE:
         numbers = (reward, *terms)
         if are_finite(numbers) and isfinite(sum(observation.tolist())):
-            return _new(Report, fields)
+            return make(Report, fields)
     return None
 
 

@@ -9,11 +9,9 @@ from zgrid.agents.spec import DeviceSpec
 from zgrid.agents.talk import Talk
 from zgrid.gather import DUPLICATE, STALE, TAKEN
 from zgrid.links import Ears
-from zgrid.messages import Brief, DeviceState, Envelope, Floats, Peer, Reset, Setpoint, channel, floats
+from zgrid.messages import Brief, DeviceState, Envelope, Floats, Peer, Reset, Setpoint, channel, floats, make
 from zgrid.post import Post
 from zgrid.protocols import Local, Rounds, Unit, seated, vertical_class
-
-_new = tuple.__new__  # a named tuple's own makes a call in Python of each
 
 
 class DeviceAgent:
@@ -84,7 +82,7 @@ class DeviceAgent:
         said = floats("effect and state", (*effect, *state))
         p_mw, q_mvar, cost, violation = said[:4]
         self._state = said[4:]
-        return _new(DeviceState, (p_mw, q_mvar, cost, violation, self._state))
+        return make(DeviceState, (p_mw, q_mvar, cost, violation, self._state))
 
     def brief(self, brief: Brief) -> Mapping[str, Peer]:
         """Before the setpoints, the grid talks with its devices: this one's frame of round 1."""
@@ -126,7 +124,7 @@ class DeviceAgent:
             self.refused[f"unexpected {envelope.sender}"] += 1
             return []
         self._step = envelope.step
-        return [_new(Post, (self._channel, self._step, 0, state))]
+        return [make(Post, (self._channel, self._step, 0, state))]
 
     def _on_brief(self, step: int, walk: Rounds, brief: Brief) -> list[Post]:
         if step <= self._briefed:  # said again, by a successor of the grid or for one of the proxy

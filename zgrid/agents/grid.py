@@ -31,12 +31,11 @@ from zgrid.messages import (
     Setpoint,
     channel,
     floats,
+    make,
 )
 from zgrid.policies import GridView
 from zgrid.post import Post
 from zgrid.protocols import Result
-
-_new = tuple.__new__  # a named tuple's own makes a call in Python of each
 
 
 class GridAgent:
@@ -122,7 +121,7 @@ class GridAgent:
         """
         self._setpoints = setpoints = self._fallen_setpoints() if self.fallen else self._coordinated()
         told = zip(setpoints, self._device_series, self._measured, strict=True)
-        return [_new(Setpoint, one) for one in told]
+        return [make(Setpoint, one) for one in told]
 
     def fall_back(self, fallen: bool = True) -> None:
         """From now on its devices hold their setpoints for ``hold_steps``, and then are told the safe
@@ -288,7 +287,7 @@ class GridAgent:
             return []
         states = self._states.values()
         report = self.observe(states, network) if self._resetting else self.assess(states, network)
-        return [_new(Post, (self._report_channel, self._step, 0, report))]
+        return [make(Post, (self._report_channel, self._step, 0, report))]
 
     # ---- what it knows ---------------------------------------------------------------------------------------------
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, isnan
 
 import numpy as np
 
@@ -60,5 +59,5 @@ def measured(network: NetworkState) -> Floats:
     if isinstance(network.p_pcc_mw, np.ndarray):
         seen = np.where(np.isnan(low), 0.0, low), np.where(np.isnan(high), 0.0, high)
         return network.p_pcc_mw, network.q_pcc_mvar, *seen, network.converged + 0.0
-    low, high = (0.0 if math.isnan(value) else float(value) for value in (low, high))
+    low, high = (0.0 if isnan(value) else float(value) for value in (low, high))
     return network.p_pcc_mw, network.q_pcc_mvar, low, high, 1.0 if network.converged else 0.0

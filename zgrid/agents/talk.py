@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from zgrid.gather import Gather
-from zgrid.messages import Envelope, Peer, channel
+from zgrid.messages import Envelope, Peer, channel, make
 from zgrid.post import Post
 from zgrid.protocols import Rounds
-
-_new = tuple.__new__  # a named tuple's own makes a call in Python of each
 
 
 class Talk:
@@ -64,4 +62,4 @@ class Talk:
         self._waits = True
         step, channels = self._step, self._channels
         self._frames.open(step, round)
-        return [_new(Post, (channels[to], step, round, frame)) for to, frame in frames.items()]
+        return [make(Post, (channels[to], step, round, frame)) for to, frame in frames.items()]

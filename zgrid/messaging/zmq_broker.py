@@ -11,7 +11,7 @@ import zmq
 
 from zgrid.encoding import FREQUENT, MAX_BYTES, Familiar, decode, encode, packer
 from zgrid.errors import BrokerError, MessageError
-from zgrid.messages import Envelope, Probe, channel
+from zgrid.messages import Envelope, Probe, channel, make
 from zgrid.messaging.address import END, Address
 from zgrid.messaging.base import Delivery, MessageBroker
 from zgrid.messaging.handshake import HandshakeWatch
@@ -29,7 +29,6 @@ _LOOK_S = 0.5
 """While nothing comes, how often to see whether a handshake was refused."""
 
 _PROBE = b"probe/"
-_new = tuple.__new__
 
 
 class _Forks:
@@ -140,7 +139,7 @@ class ZmqBroker(MessageBroker):
             if envelope is not None and self.inspector.follows(
                 familiar.run, familiar.key, familiar.incarnation, envelope.sequence
             ):
-                return _new(Delivery, (familiar.key[1], envelope))
+                return make(Delivery, (familiar.key[1], envelope))
         return self._inspect(head, body)
 
     def _inspect(self, head: bytes, body: bytes) -> Delivery | None:

@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from zgrid.messages import Floats, Peer, floats
+from zgrid.messages import Floats, Peer, floats, make
 from zgrid.protocols.base import Heard, Local, Outbox, Participant, Protocol, Status
 
 Carry: TypeAlias = Callable[[str, int, Floats | None], Sequence[Heard]]
 """What the link from a neighbour makes of a message of a round: what comes out of it in that round, oldest first."""
 
-_new = tuple.__new__  # a named tuple's own makes a call in Python of each
-
 
 def as_sent(sender: str, round: int, values: Floats | None) -> Sequence[Heard]:
     """A link without faults."""
-    return () if values is None else (_new(Heard, (values, 0)),)
+    return () if values is None else (make(Heard, (values, 0)),)
 
 
 class Rounds:
@@ -92,11 +90,11 @@ class Rounds:
     def _frames(self, outbox: Outbox) -> dict[str, Peer]:
         self.messages += len(outbox)
         agreed, stop, frames = self._agreed, self._stop, {}
-        frame = _new(Peer, (None, agreed, stop))
+        frame = make(Peer, (None, agreed, stop))
         for other in self.me.weights:
             values = outbox.get(other)
             if values is not frame.values:  # who says the same to all says it in one object, which is encoded once
-                frame = _new(Peer, (values, agreed, stop))
+                frame = make(Peer, (values, agreed, stop))
             frames[other] = frame
         return frames
 
