@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from zgrid import tables
 from zgrid.errors import LostMessageError, MessageError
-from zgrid.messages import ENV, KIND, Batch, Beat, Body, Columns, Envelope, Failure, Item, channel, make
+from zgrid.messages import ENV, KIND, Batch, Beat, Body, Columns, Envelope, Failure, Item, Reset, channel, make
 from zgrid.messaging import MessageBroker, count_refusal
 from zgrid.post import Post
 
@@ -92,6 +92,8 @@ class Host:
         self._out: list[Item] = []
         self._elsewhere: dict[str, frozenset[str]] = {}
         self._pending: dict[str, list[tuple[str, Envelope]]] = {}
+        self._revived: frozenset[str] = frozenset()
+        self._raised: set[str] = set()
         self._said: list[tuple[str, str, int, int, Body]] | None = None
         self._crew: Crew | None = None
         self._column_taps: list[Callable[[Envelope], None]] = []
@@ -146,8 +148,13 @@ class Host:
         self._release()
         self._pending.setdefault(agent, [])
 
+    def revive(self, agents: Iterable[str]) -> None:
+        """Suspend these when they raise: each is told what it has missed, or hears a Reset."""
+        self._revived = frozenset(agents)
+
     def resume(self, agent: str) -> list[tuple[str, Envelope]]:
         """No longer keep what an agent hears: what was kept."""
+        self._raised.discard(agent)
         return self._pending.pop(agent, [])
 
     def remember(self) -> None:
@@ -357,10 +364,17 @@ class Host:
                 count_refusal(receiver.refused, "stranger", envelope.sender)
             elif receiver.id == ENV:
                 receiver.receive(envelope)
-            elif self._pending and receiver.id in self._pending:
+            elif self._pending and receiver.id in self._pending and not self._begins_anew(receiver, envelope):
                 self._pending[receiver.id].append((name, envelope))
             else:
                 self._let_act(receiver, envelope)
+
+    def _begins_anew(self, receiver: Receiver, envelope: Envelope) -> bool:
+        """Whether one that has raised hears a Reset, so that what it missed concerns nobody any more."""
+        anew = receiver.id in self._raised and type(envelope.body) is Reset
+        if anew:
+            self.resume(receiver.id)
+        return anew
 
     def _is_heard(self, sender: str, name: str) -> bool:
         return any(sender in senders for _, senders in self._routes.get(name, ()))
@@ -378,7 +392,10 @@ class Host:
             self.tell_failure(receiver.id, envelope.step, error)
 
     def tell_failure(self, agent: str, step: int, error: BaseException) -> None:
-        """Tell the env that an agent here raised."""
+        """Tell the env that an agent here raised. What it hears until it is brought back is kept for its successor."""
+        if agent in self._revived:
+            self.suspend(agent)
+            self._raised.add(agent)
         failure = Failure(agent, step, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
         self.send(self._node, channel("node", self._node.partition(":")[2]), step, 0, failure)
 

@@ -255,6 +255,8 @@ def _serve_run(topology: Topology, name: str, agent_ids: Sequence[str], address:
     host = Host(broker, "", time.time_ns() // 1_000_000, bus)
     steward = Steward(name, agents, topology.hash(agent_ids[-1]), lambda agent: make_agent(topology, agent))
     steward.host, steward.patience_s = host, topology.broker.ready_timeout_s
+    policies = topology.on_failure()
+    host.revive(agent for agent in agent_ids if policies[agent].kind == "restart")
     watchdog = Watchdog(topology, steward.agents, bus.homes)
     if topology.broker.on_failure.kind == "restart":
         host.remember()

@@ -84,6 +84,10 @@ class Env:
     def bodies(self) -> list[Body]:
         return [envelope.body for envelope in self.heard]
 
+    def said(self, kind: type) -> list[Any]:
+        """What was said of one kind, in envelopes."""
+        return [envelope for envelope in self.heard if type(envelope.body) is kind]
+
 
 class Scripted:
     """An agent that does what its script says for each message."""
@@ -650,6 +654,44 @@ class TestWaiting:
         nodes.settle()
         assert nodes.heard("mg_3") == [("mg_1", 3, 1, Peer((0.5,)))]
         assert host.resume("mg_3") == []
+
+    def test_one_that_is_brought_back_after_it_raised_misses_nothing_that_came_meanwhile(self, env: Env) -> None:
+        """The env took down what it had heard when it was told; what passed the proxy after that is only here."""
+        host = Host(InMemoryBroker(), RUN)
+        agent, steward = device_node(host)
+        for receiver in (env, agent, steward):
+            host.add(receiver)
+        host.revive([DEVICE])
+        host.send("mg_1", RESET, 1, 0, Reset(0))
+        settle(host)
+        host.send("mg_1", SETPOINT, 2, 0, Setpoint((0.3,), ()))  # too short: it raises
+        host.send("mg_1", SETPOINT, 3, 0, TO_DO)
+        settle(host)
+        (failure,) = env.said(Failure)
+        assert (failure.step, failure.body.agent) == (2, DEVICE)
+        assert [said.step for said in env.said(DeviceState)] == [1]
+        known = (Item(SETPOINT, "setpoint", "mg_1", 0, 2, 0, TO_DO),)
+        host.send(ENV, channel("resume", DEVICE), 3, 0, Resume(DEVICE, 1, 1, agent.state, (), known, True))
+        settle(host)
+        assert [(said.step, said.incarnation) for said in env.said(DeviceState)] == [(1, 0), (3, 1)]
+        host.send("mg_1", SETPOINT, 4, 0, TO_DO)
+        settle(host)
+        assert env.said(DeviceState)[-1].step == 4
+
+    def test_a_reset_begins_anew_with_one_that_raised_and_was_not_brought_back(self, env: Env) -> None:
+        host = Host(InMemoryBroker(), RUN)
+        agent, steward = device_node(host)
+        for receiver in (env, agent, steward):
+            host.add(receiver)
+        host.revive([DEVICE])
+        host.send("mg_1", SETPOINT, 1, 0, Setpoint((0.3,), ()))
+        host.send("mg_1", SETPOINT, 2, 0, TO_DO)
+        settle(host)
+        assert env.said(DeviceState) == []
+        for step, body in ((3, Reset(0)), (4, TO_DO)):
+            host.send("mg_1", RESET if type(body) is Reset else SETPOINT, step, 0, body)
+        settle(host)
+        assert [said.step for said in env.said(DeviceState)] == [3, 4]
 
 
 class TestBatchesOfOthers:
