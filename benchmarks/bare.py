@@ -273,13 +273,21 @@ def _prove(pub: zmq.Socket[bytes], sub: zmq.Socket[bytes], me: str) -> None:
     raise TimeoutError(f"{me}: nothing comes back from the proxy")
 
 
+def meet(
+    address: Address, me: str, hears: Sequence[str]
+) -> tuple[zmq.Context[Any], zmq.Socket[bytes], zmq.Socket[bytes]]:
+    """Connect, see that both directions work, and say so."""
+    context, pub, sub = _sockets(address, hears)
+    _prove(pub, sub, me)
+    pub.send_multipart((b"ready/env/", b""))
+    return context, pub, sub
+
+
 def _serve(address: Address, me: str, answers: dict[str, list[tuple[bytes, bytes]]], ignored: Sequence[str]) -> None:
     """Answer what comes on each channel with its frames, until told to stop."""
     die_with_parent()
-    context, pub, sub = _sockets(address, [*answers, *ignored, "stop/"])
-    _prove(pub, sub, me)
+    context, pub, sub = meet(address, me, [*answers, *ignored, "stop/"])
     frames_of = {name.encode(): frames for name, frames in answers.items()}
-    pub.send_multipart((b"ready/env/", b""))
     while (name := sub.recv_multipart()[0]) != b"stop/":
         for frame in frames_of.get(name, ()):
             pub.send_multipart(frame)

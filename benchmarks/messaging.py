@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import helics_lockstep as helics
+from benchmarks.acting import ActingBatchedLoop, ActingLoop, ActingSquadsLoop
 from benchmarks.bare import AgentLoop, BatchedLoop
 from benchmarks.lockstep import MODES, EnvLoop
 from benchmarks.stub import STUB
@@ -78,7 +79,7 @@ class Ratio:
     """One row's steps per second over another's, and its mark: the median over the turns, each row's beside the
     other's of the same turn."""
 
-    def __init__(self, title: str, over: str, under: str, mark: float) -> None:
+    def __init__(self, title: str, over: str, under: str, mark: float | None = None) -> None:
         self.title, self.over, self.under, self.mark = title, over, under, mark
 
     def value(self, rows: dict[str, Row]) -> float:
@@ -92,11 +93,16 @@ class Ratio:
 
 RATIOS = [
     Ratio("13 processes over bare", "agent", "bare", 0.7),
+    Ratio("  of that, what acting alone leaves", "acting", "bare"),
     Ratio("CURVE over unsecured", "curve", "agent", 0.6),
     Ratio("3 workers over bare batched", "grid", "batched", 0.6),
+    Ratio("  of that, what acting alone leaves", "acting_3", "batched"),
     Ratio("100 microgrids, 2 workers over bare batched", "pool_100", "batched_100", 0.6),
+    Ratio("  of that, what acting alone leaves", "acting_100", "batched_100"),
     Ratio("13 processes over HELICS, zmq core", "agent", "helics", 2.5),
     Ratio("13 processes over HELICS, tcp core", "agent", "helics_tcp", 2.5),
+    Ratio("bare loop whose 13 processes act over HELICS, zmq core", "acting", "helics"),
+    Ratio("bare loop whose 13 processes act over HELICS, tcp core", "acting", "helics_tcp"),
 ]
 STEPS_MARK, MESSAGE_MARK_US = 400.0, 10.0
 
@@ -106,12 +112,18 @@ def rows() -> dict[str, Row]:
     large = generate(100, seed=0)
     return {
         "bare": Row("bare pyzmq loop, 13 processes", lambda: AgentLoop(load("3mg", ZMQ))),
+        "acting": Row("bare loop whose 13 processes act", lambda: ActingLoop(load("3mg", ZMQ))),
         "agent": Row("zgrid, 13 processes", lambda: zgrid("3mg", {})),
         "curve": Row("zgrid, 13 processes, CURVE, checking proxy", lambda: zgrid("3mg", {"broker.keys": KEYS})),
         "batched": Row("bare batched loop, 3 workers", lambda: BatchedLoop(load("3mg", ZMQ), 3)),
+        "acting_3": Row("bare batched loop whose 3 workers act", lambda: ActingBatchedLoop(load("3mg", ZMQ), 3)),
         "grid": Row("zgrid, 3 workers", lambda: zgrid("3mg", {"placement": "grid"})),
         "batched_100": Row(
             "bare batched loop, 100 microgrids in 2 workers", lambda: BatchedLoop(load(large, MODES["ZeroMQ"]), 2)
+        ),
+        "acting_100": Row(
+            "bare batched loop whose 2 workers act for 100 microgrids",
+            lambda: ActingSquadsLoop(load(large, ZMQ | {"placement": {"pool": 2}})),
         ),
         "pool_100": Row("zgrid, 100 microgrids in 2 workers", lambda: zgrid(large, {"placement": {"pool": 2}})),
         "helics": Row("HELICS, 13 federates, zmq core", lambda: federates(helics.Setting())),
@@ -266,7 +278,8 @@ def tell(console: Console, chosen: dict[str, Row], title: str) -> None:
     console.print(table)
     for ratio in RATIOS:
         if not np.isnan(value := ratio.value(chosen)):
-            console.print(f"{ratio.title}: {value:.2f} (mark {ratio.mark:g})")
+            mark = "" if ratio.mark is None else f" (mark {ratio.mark:g})"
+            console.print(f"{ratio.title}: {value:.2f}{mark}")
     if "pool_100" in chosen and chosen["pool_100"].turns:
         steps = chosen["pool_100"].median("steps_per_s")
         console.print(f"100 microgrids in 2 workers: {steps:,.0f} steps/s (mark {STEPS_MARK:g})")

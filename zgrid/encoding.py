@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from zgrid.errors import MessageError
 from zgrid.messages import BODIES, KIND, Envelope, Item, LinkCounts, Table, are_finite, make
 from zgrid.readers import READERS
-from zgrid.tables import fault
+from zgrid.tables import taken
 
-VERSION = 5
+VERSION = 6
 MAX_BYTES = 1 << 20
 
 _TEN, _FIVE = b"\x9a", b"\x95"
@@ -62,7 +62,7 @@ def decode(data: bytes) -> Envelope:
         raise MessageError(f"oversize: {len(data)} bytes, at most {MAX_BYTES}")
     try:
         version, kind, sender, run, incarnation, sequence, step, round, sent_ns, fields = msgpack.unpackb(
-            data, use_list=False, ext_hook=_unpack_array
+            data, use_list=False, ext_hook=unpack_array
         )
         checks = _CHECKS.get(kind)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
@@ -104,7 +104,7 @@ class Familiar:
             return None
         try:
             sequence, step, round, sent_ns, fields = msgpack.unpackb(
-                _FIVE + data[self._size :], use_list=False, ext_hook=_unpack_array
+                _FIVE + data[self._size :], use_list=False, ext_hook=unpack_array
             )
             body = self._read(fields) if type(fields) is tuple else None
         except (ValueError, TypeError, IndexError, OverflowError, msgpack.UnpackException):
@@ -176,10 +176,10 @@ def _table(fields: Any) -> Table:
     """
     if type(fields) is not tuple or len(fields) != len(Table._fields):
         raise MessageError("malformed: a table")
-    wrong = fault(*fields)
-    if wrong:
-        raise MessageError(f"malformed: {wrong}")
-    return Table._make(fields)
+    try:
+        return taken(*fields)
+    except ValueError as error:
+        raise MessageError(f"malformed: {error}") from error
 
 
 def _link_counts(fields: Any) -> LinkCounts:
@@ -195,20 +195,28 @@ def _link_counts(fields: Any) -> LinkCounts:
     return LinkCounts._make(fields)
 
 
-_ARRAY = 1
+_DTYPES = {1: "<f8", 2: "<f4"}
+"""Arrays by the code of MessagePack's extension. Nothing stands before their bytes, so numpy finds them aligned."""
+
+_CODES = {"d": 1, "f": 2}
 
 
 def _pack_array(value: Any) -> msgpack.ExtType:
-    if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.char not in "df":
+    if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.char not in _CODES:
         raise TypeError(f"no place in a message for {type(value).__name__}")
-    code, stored = (b"d", "<f8") if value.dtype.char == "d" else (b"f", "<f4")
-    return msgpack.ExtType(_ARRAY, code + value.astype(stored, copy=False).tobytes())
+    code = _CODES[value.dtype.char]
+    return msgpack.ExtType(code, value.astype(_DTYPES[code], copy=False).tobytes())
 
 
-def _unpack_array(code: int, data: bytes) -> NDArray[Any]:
-    if code != _ARRAY or data[:1] not in (b"d", b"f"):
+def unpack_array(code: int, data: bytes) -> NDArray[Any]:
+    """An array off the wire, read-only: what MessagePack's ``ext_hook`` is.
+
+    Raises:
+        ValueError: no array.
+    """
+    if code not in _DTYPES:
         raise ValueError("unknown extension")
-    return np.frombuffer(data, dtype="<f8" if data[:1] == b"d" else "<f4", offset=1)
+    return np.frombuffer(data, dtype=_DTYPES[code])
 
 
 def _is_text(value: Any) -> bool:

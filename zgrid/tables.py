@@ -11,12 +11,26 @@ A table says by itself whom it concerns and how long the parts are, so that a by
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zgrid.messages import ENV, Action, Body, Columns, DeviceState, Item, NetworkState, Report, Steps, Table, channel
+from zgrid.messages import (
+    ENV,
+    Action,
+    Body,
+    Columns,
+    DeviceState,
+    Item,
+    NetworkState,
+    Report,
+    Steps,
+    Table,
+    channel,
+    make,
+)
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -141,45 +155,64 @@ LAYOUTS = {
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def fault(kind: Any, agents: Any, sizes: Any, values: Any) -> str:
-    """What is wrong with a table off the wire; empty where nothing is.
+def taken(kind: Any, agents: Any, sizes: Any, values: Any) -> Table:
+    """A table off the wire, with every field checked.
 
     Numbers are finite, but what is measured may be NaN; a flag is 0 or 1, and an observation within float32.
+
+    Raises:
+        ValueError: what is wrong with it.
     """
-    layout = LAYOUTS.get(kind) if type(kind) is str else None
-    if layout is None or type(agents) is not str or not all(agents.split(" ")) or type(sizes) is not tuple:
-        return "a field of a table"
-    if len(sizes) != layout.parts or not all(type(size) is int and size >= 0 for size in sizes):
-        return "sizes of a table"
+    if not type(kind) is type(agents) is str or type(sizes) is not tuple or not {int}.issuperset(map(type, sizes)):
+        raise ValueError("a field of a table")
+    shape, n, columns = (_extent if len(agents) < _LONG else _extent.__wrapped__)(kind, agents, sizes)
     if type(values) is not np.ndarray or values.dtype.char != "d":
-        return "values of a table"
-    return _fault_of_values(kind, agents, sizes, values)
-
-
-def _fault_of_values(kind: str, agents: str, sizes: Steps, values: Array) -> str:
-    n, columns = count(agents), width(kind, sizes)
+        raise ValueError("values of a table")
     if values.size != n * columns:
-        return "length of a table"
-    if kind == "network":
-        return _fault_of_networks(values.reshape(n, columns), sizes)
-    if not np.logical_and.reduce(np.isfinite(values)):
-        return "a number of a table"
-    if kind == "report" and not np.abs(values).max(initial=0.0) <= _FLOAT32_MAX:
-        return _fault_of_reports(values.reshape(n, columns), sizes)
-    return ""
+        raise ValueError("length of a table")
+    if not _HOLDS[kind](values, n, shape[2]):
+        raise ValueError("a number of a table")
+    return make(Table, (*shape, values))
 
 
-def _fault_of_networks(values: Array, sizes: Steps) -> str:
-    if sum(sizes[:3]) > sizes[3]:
-        return "sizes of a table"
-    if not {0.0, 1.0}.issuperset(values[:, 0].tolist()):
-        return "a flag of a table"
-    if np.logical_and.reduce(np.isfinite(values.reshape(-1))):
-        return ""
+_LONG = 1 << 16
+
+
+@lru_cache(maxsize=64)
+def _extent(kind: str, agents: str, sizes: Steps) -> tuple[Shape, int, int]:
+    """The shape of a table, its rows and its columns. In a run the same few come in every step.
+
+    Raises:
+        ValueError: there is no such table.
+    """
+    layout = LAYOUTS.get(kind)
+    if layout is None or not all(agents.split(" ")):
+        raise ValueError("a field of a table")
+    if len(sizes) != layout.parts or min(sizes) < 0 or (kind == "network" and sum(sizes[:3]) > sizes[3]):
+        raise ValueError("sizes of a table")
+    return (kind, agents, sizes), count(agents), width(kind, sizes)
+
+
+def _are_finite(values: Array, n: int, sizes: Steps) -> bool:
+    return bool(np.logical_and.reduce(np.isfinite(values)))
+
+
+def _are_networks(values: Array, n: int, sizes: Steps) -> bool:
+    by_row = values.reshape(n, -1)
+    if not {0.0, 1.0}.issuperset(by_row[:, 0].tolist()):
+        return False
+    if _are_finite(values, n, sizes):
+        return True
     end = 5 + sizes[3]
-    good = not np.isinf(values).any() and np.isfinite(values[:, :5]).all() and np.isfinite(values[:, end:]).all()
-    return "" if good else "a number of a table"
+    return not np.isinf(values).any() and bool(np.isfinite(by_row[:, :5]).all() and np.isfinite(by_row[:, end:]).all())
 
 
-def _fault_of_reports(values: Array, sizes: Steps) -> str:
-    return "" if np.abs(values[:, 1 + sizes[0] :]).max(initial=0.0) <= _FLOAT32_MAX else "a number of a table"
+def _are_reports(values: Array, n: int, sizes: Steps) -> bool:
+    if values.min(initial=0.0) >= -_FLOAT32_MAX and values.max(initial=0.0) <= _FLOAT32_MAX:  # so none is NaN
+        return True
+    seen = values.reshape(n, -1)[:, 1 + sizes[0] :]
+    return _are_finite(values, n, sizes) and bool(np.abs(seen).max(initial=0.0) <= _FLOAT32_MAX)
+
+
+_HOLDS = {"action": _are_finite, "state": _are_finite, "network": _are_networks, "report": _are_reports}
+"""By the kind of a table: whether its values (n * width,) may be."""
