@@ -24,8 +24,8 @@ from benchmarks.stub import STUB
 from zgrid.encoding import encode
 from zgrid.environment import NetworkedGridEnv
 from zgrid.messages import Action, Body, DeviceState, Envelope, NetworkState, Report, Setpoint, channel
-from zgrid.messaging import Address
-from zgrid.session import PROXY, Session
+from zgrid.messaging import PROXY, Address
+from zgrid.session import Session
 from zgrid.topology import Topology
 
 Job: TypeAlias = tuple[Callable[..., None], tuple[Any, ...]]

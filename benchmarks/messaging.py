@@ -33,8 +33,7 @@ from zgrid.encoding import decode, encode, packer
 from zgrid.environment import NetworkedGridEnv
 from zgrid.errors import TopologyError
 from zgrid.messages import ENV, Envelope
-from zgrid.messaging import Inspector
-from zgrid.session import PROXY
+from zgrid.messaging import PROXY, Inspector
 from zgrid.topology import load
 from zgrid.topology.generated import generate
 from zgrid.topology.nodes import node_plans

@@ -334,6 +334,7 @@ class MessageExecution(Execution):
                 nodes &= set(port.ready)
         sent, size = self._host.sent(), self._host.sent_bytes()
         refused = self._host.refused()
+        refused.update(self._guard.refused_by_the_proxy)
         for stats in port.node_stats.values():
             sent.update({kind: count for kind, count, _ in stats.sent})
             size.update({kind: count for kind, _, count in stats.sent})

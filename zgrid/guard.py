@@ -13,11 +13,11 @@ from zgrid.chronicle import Agent, Chronicle, recall
 from zgrid.errors import AgentError, BrokerError, NodeSilentError, StartTimeout
 from zgrid.failure import Restarts
 from zgrid.host import Host
-from zgrid.messages import ENV, Item, Resend, Resume, RollCall, channel
-from zgrid.messaging import Pulse
+from zgrid.messages import ENV, Beat, Item, Resend, Resume, RollCall, channel
+from zgrid.messaging import PROXY, Pulse
 from zgrid.node import make_agent
 from zgrid.port import EnvPort
-from zgrid.session import PROXY, Session
+from zgrid.session import Session
 from zgrid.topology import Topology
 from zgrid.topology.traffic import CONTROL
 
@@ -74,7 +74,8 @@ class Guard:
     def start(self) -> None:
         """Beat, and listen for the beats of others."""
         self._known = dict(self._port.ready)
-        names = [_beat(node) for node in (*self._port.nodes, ENV)]
+        proxy = (PROXY,) if self._topology.broker.keys is not None else ()
+        names = [_beat(node) for node in (*self._port.nodes, ENV, *proxy)]
         self._pulse = self._host.broker.start_pulse(_beat(ENV), self._host.beat, names)
 
     def prove(self, patience_s: float) -> None:
@@ -96,6 +97,14 @@ class Guard:
     def call(self, step: int) -> None:
         """Ask all nodes who is there."""
         self._host.send(ENV, CONTROL, step, 0, RollCall(self._topology.hash(), self._port.epoch))
+
+    @property
+    def refused_by_the_proxy(self) -> dict[str, int]:
+        """What a proxy with keys has not passed on, by cause and node, as it said last."""
+        envelope = self._pulse.beats.get(_beat(PROXY)) if self._pulse is not None else None
+        if envelope is None or not isinstance(envelope.body, Beat):
+            return {}
+        return {cause: count for cause, count, _ in envelope.body.refused}
 
     # ---- noticing --------------------------------------------------------------------------------------------------
 

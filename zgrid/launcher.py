@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 from zgrid.command import sigterm_raises
 from zgrid.errors import Finding, TopologyError, ZgridError
-from zgrid.messaging import Address
+from zgrid.messaging import PROXY, Address
 from zgrid.play import Plan
-from zgrid.session import PROXY, Process, Session
+from zgrid.session import Process, Session
 from zgrid.topology import Topology
 from zgrid.view import ConsoleView, relay
 

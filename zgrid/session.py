@@ -18,12 +18,11 @@ from typing import IO
 from zgrid.errors import BrokerError, NodeDiedError, NodeSilentError
 from zgrid.failure import FAIL, OnFailure, Restarts, strictest
 from zgrid.machines import ANY, is_here, own_address
-from zgrid.messaging import Address
+from zgrid.messaging import PROXY, Address
 from zgrid.runfile import RunFile
 from zgrid.topology import Topology
 from zgrid.topology.nodes import NodePlan, node_plans
 
-PROXY = "broker"
 _PROXY_START_S = 20.0
 _TAIL_BYTES = 4000
 _TAIL_LINES = 12

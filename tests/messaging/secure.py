@@ -11,9 +11,9 @@ from typing import Any
 import zmq
 from conftest import small_topology, wait_until
 
-from zgrid.messaging import Address, Credentials
+from zgrid.messaging import PROXY, Address, Credentials
 from zgrid.messaging.keys import create
-from zgrid.session import PROXY, Session
+from zgrid.session import Session
 from zgrid.topology import load
 
 NAMES = ("broker", "env", "watch", "mg_1", "mg_1.dg_1", "mg_1.pv_1", "mg_1.ess_1")

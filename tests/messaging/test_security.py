@@ -13,17 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zmq
-from conftest import wait_until
+from conftest import small_topology, wait_until
 from secure import WITHIN_S, SecuredProxy, make_keys, raw_socket, secured_proxy
 from wire import PATIENCE_S, RUN, listen, receive, running_proxy, say
 
+import zgrid
 from zgrid.encoding import MAX_BYTES, encode
 from zgrid.errors import LostMessageError, RefusedError
 from zgrid.messages import Envelope
-from zgrid.messaging import Address, Credentials, Rights, ZmqBroker
+from zgrid.messaging import PROXY, Address, Credentials, Rights, Tap, ZmqBroker
 from zgrid.messaging.address import END
 from zgrid.messaging.checking_proxy import CheckingProxy
 from zgrid.messaging.keys import KeyRing, for_node, for_proxy, revoke, rotate
+from zgrid.watching import Ear
 
 STATE = "state/mg_1.pv_1/"
 OWN = "probe/mg_1.pv_1/"
@@ -431,3 +433,30 @@ def _next_good(broker: ZmqBroker) -> Envelope | None:
         except LostMessageError:
             continue
         return None if delivery is None else delivery.envelope
+
+
+def test_what_the_proxy_refuses_is_counted_by_its_sender_and_told_to_the_env_and_to_watchers(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    keys = make_keys(tmp_path / "keys")
+    env = stack.enter_context(closing(zgrid.parallel_env(small_topology(), **{"broker.keys": str(keys)})))
+    env.reset(seed=0)
+    proxy = env._execution._session.processes[PROXY]
+    address = env._execution._session.address
+    assert not any("may_not" in cause for cause in env.stats()["refused"])
+    pub = stack.enter_context(raw_socket(zmq.XPUB, address, for_node(keys, "mg_1.dg_1")))
+    sub = stack.enter_context(raw_socket(zmq.SUB, address, for_node(keys, "mg_1.dg_1")))
+    sub.setsockopt(zmq.SUBSCRIBE, b"action/mg_1/")
+    counted = {"may_not_publish mg_1.dg_1": 7, "may_not_hear mg_1.dg_1": 1}
+    assert wait_until(lambda: env.stats()["refused"].get("may_not_hear mg_1.dg_1") == 1, PATIENCE_S)
+    assert pub.recv() == b"\x01"  # the proxy hears it
+    for _ in range(7):
+        pub.send(b"action/mg_1/" + END + b"spoofed")
+    assert wait_until(lambda: counted.items() <= env.stats()["refused"].items(), PATIENCE_S)
+    with Tap(address, ["beat/broker/"], for_node(keys, "watch")) as tap:
+        ear, heard = Ear(), tap.poll(PATIENCE_S)
+        assert heard is not None
+        ear.take(heard)
+    assert ear.nodes["broker"].beat.pid == proxy.popen.pid
+    assert counted.items() <= {cause: count for cause, count, _ in ear.nodes["broker"].beat.refused}.items()
+    env.step(dict.fromkeys(env.agents))

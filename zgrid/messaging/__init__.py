@@ -7,7 +7,7 @@ from zgrid.messaging.base import Delivery, MessageBroker
 from zgrid.messaging.checking_proxy import run_checking_proxy
 from zgrid.messaging.in_memory import InMemoryBroker
 from zgrid.messaging.inspector import Inspector, count_refusal
-from zgrid.messaging.keys import WATCHER, Credentials, credentials_of
+from zgrid.messaging.keys import PROXY, WATCHER, Credentials, credentials_of
 from zgrid.messaging.playback import Playback
 from zgrid.messaging.proxy import run_proxy
 from zgrid.messaging.pulse import Pulse
@@ -16,6 +16,7 @@ from zgrid.messaging.tap import Heard, Tap
 from zgrid.messaging.zmq_broker import ZmqBroker
 
 __all__ = [
+    "PROXY",
     "WATCHER",
     "Address",
     "Credentials",

@@ -7,6 +7,7 @@ receive, one send and two look-ups, no more: all else happens once per batch, or
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections import Counter
@@ -16,19 +17,22 @@ from typing import NoReturn
 
 import zmq
 
+from zgrid.encoding import encode
 from zgrid.errors import BrokerError
+from zgrid.messages import Beat, Envelope, channel
 from zgrid.messaging.address import END, Address
 from zgrid.messaging.gatekeeper import Gatekeeper
 from zgrid.messaging.inspector import count_refusal
-from zgrid.messaging.keys import Credentials, KeyRing, fingerprint, for_proxy
+from zgrid.messaging.keys import PROXY, Credentials, KeyRing, fingerprint, for_proxy
 from zgrid.messaging.proxy import BACKLOG, bind
+from zgrid.messaging.pulse import EVERY_S
 from zgrid.messaging.rights import NOTHING, Rights, probe_prefix
 from zgrid.messaging.zmq_broker import configure
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 1000
-_WAIT_MS = 500
+_WAIT_MS = 300
 _LOOK_S = 0.01
 """How often to look whether a key was revoked: as good as at once, and a tenth of the price of a look per message."""
 
@@ -36,6 +40,7 @@ _RETURN_S = 1.0
 _UNBIND_MS = 2000
 _NONE: frozenset[bytes] = frozenset()
 _USER = "User-Id"
+_BEAT = channel("beat", PROXY).encode() + END
 
 
 def run_checking_proxy(
@@ -73,7 +78,8 @@ class CheckingProxy:
         self._says: dict[str, frozenset[bytes]] = {}
         self._granted: set[tuple[str, bytes]] = set()
         self._awaited: set[tuple[str, bytes]] | None = None
-        self._deadline = self._next_look = 0.0
+        self._deadline = self._next_look = self._next_beat = 0.0
+        self._beats, self._begun_ms = 0, time.time_ns() // 1_000_000
         self._gate = Gatekeeper(context, self._count)
         self._in = self._open(zmq.XSUB)
         self._out = self._open(zmq.XPUB)
@@ -99,7 +105,13 @@ class CheckingProxy:
     def turn(self, wait_ms: int) -> None:
         """Wait until something happens, and handle it."""
         ready = {socket for socket, _ in self._poller.poll(wait_ms)}
-        self._look_at_the_keys()
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_S
+            self._look_at_the_keys()
+        if now >= self._next_beat:
+            self._next_beat = now + EVERY_S
+            self._tell_figures()
         self._gate.serve(ready)
         if self._out in ready:
             self._admit()
@@ -107,6 +119,14 @@ class CheckingProxy:
             self._see_who_is_back()
         elif self._in in ready:
             self._forward()
+
+    def _tell_figures(self) -> None:
+        """Beat as a node does, so that the env and watchers know what was refused here."""
+        refused = tuple((cause, count, 0) for cause, count in sorted(self.refused.items()))
+        beat = Beat((), os.getpid(), (), (), refused)
+        self._beats += 1
+        envelope = Envelope(f"node:{PROXY}", "", self._begun_ms, self._beats, 0, 0, time.time_ns(), beat)
+        self._out.send(_BEAT + encode(envelope))
 
     # ---- messages --------------------------------------------------------------------------------------------------
 
@@ -185,10 +205,6 @@ class CheckingProxy:
         """See whether the folder changed. Who was revoked hears no more: one connection cannot be cut alone, so all of
         subscribers are, and the others come back.
         """
-        now = time.monotonic()
-        if now < self._next_look:
-            return
-        self._next_look = now + _LOOK_S
         if self._ring.refresh():
             self._settle()
             if any(user not in self._names for user, _ in self._granted):

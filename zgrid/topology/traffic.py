@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from zgrid.messages import ENV, channel
-from zgrid.messaging import WATCHER, Rights
+from zgrid.messaging import PROXY, WATCHER, Rights
 from zgrid.topology.nodes import NodePlan, node_plans
 from zgrid.topology.schema import Topology
 
@@ -77,6 +77,7 @@ def rights(topology: Topology) -> Rights:
         for node in listeners:
             hear[node] |= {line.channel, *(channel("batch", node, speaker) for speaker in speakers - {node})}
     publish[ENV].add(CONTROL)
+    hear[ENV].add(channel("beat", PROXY))
     for node in (*plans, ENV):
         publish[node] |= {channel("node", node), channel("beat", node)}
         hear[ENV] |= {channel("node", node), channel("beat", node)}
