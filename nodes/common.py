@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zgrid.errors import TopologyError, ZgridError
-from zgrid.lifeline import read_topology_line, watch_parent
+from zgrid.lifeline import Signs, read_topology_line, watch_parent
 from zgrid.messaging import Address
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def agent_main(kind: str, example_id: str, argv: Sequence[str] | None) -> int:
     made = parser(kind, f"Run one {kind} agent.", example, checks=False)
     made.add_argument("id", metavar="NODE", help=f"its name: its agent's, as in {example_id}, or pool_1 of a pool")
     add_connect(made)
+    made.add_argument("--signs", type=int, metavar="FD", help=argparse.SUPPRESS)  # from a parent that wants to know
     return run(_host_agent, made.parse_args(argv))
 
 
@@ -105,7 +106,7 @@ def _host_agent(arguments: argparse.Namespace) -> None:
 
     topology = topology_of(arguments)
     finish_before_others()
-    serve(topology, arguments.id, address_of(arguments, topology))
+    serve(topology, arguments.id, address_of(arguments, topology), Signs(arguments.signs))
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

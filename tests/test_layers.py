@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "zgrid.scores",
         "zgrid.scoreboard",
     ),
-    ("zgrid.post", "zgrid.tables", "zgrid.readers", "zgrid.devices", "zgrid.networks"),
+    ("zgrid.post", "zgrid.child", "zgrid.tables", "zgrid.readers", "zgrid.devices", "zgrid.networks"),
     ("zgrid.encoding", "zgrid.outcome", "zgrid.muster"),
     ("zgrid.messaging", "zgrid.protocols", "zgrid.policies", "zgrid.powerflow"),
     ("zgrid.links",),

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from zgrid.child import Process
 from zgrid.command import BAD_INPUT, FAILED, INTERRUPTED, OK, TERMINATED, Terminated, sigterm_raises, tell
 from zgrid.errors import BrokerError, Finding, TopologyError, ZgridError
 from zgrid.machines import ANY, is_here, is_loopback, resolve
 from zgrid.messaging import Address, credentials_of
-from zgrid.session import Process, Session
+from zgrid.session import Session
 from zgrid.topology import Topology, load, parse_overrides
 from zgrid.topology.nodes import node_plans
 
@@ -115,33 +116,43 @@ def _address(given: str | None, topology: Topology) -> Address:
 def _take_part(topology: Topology, names: Sequence[str], address: Address) -> bool:
     """Start the nodes, show what they log, and wait until all have ended; whether all were told that the run is over.
 
-    None is begun anew: what is lost during a run is the env's to decide.
+    Those with ``on_failure: restart`` are begun anew; of the others it is the env's to decide.
     """
-    session = Session(topology)
+    session = Session(topology, lenient=True)
     try:
         for name in names:
             session.start_agent(name, address, "--verbose")
             _say(name, f"pid {session.processes[name].popen.pid}; connecting to {address}")
-        _follow(list(session.processes.values()))
+        _follow(session)
         return all(process.popen.returncode == 0 for process in session.processes.values())
     finally:
         session.stop()
 
 
-def _follow(processes: list[Process]) -> None:
-    """Show what the processes write until the last has ended."""
-    shown = dict.fromkeys((process.name for process in processes), 0)
-    running = processes
+def _follow(session: Session) -> None:
+    """Show what the processes write until the last has ended, and begin anew those that may."""
+    shown: dict[Process, int] = {}
+    running = list(session.processes)
     while running:
         with suppress(subprocess.TimeoutExpired):
-            running[0].popen.wait(_LOOK_S)
-        ended = [process for process in running if process.popen.poll() is not None]
-        for process in running:
-            shown[process.name] = _show(process, shown[process.name])
+            session.processes[running[0]].popen.wait(_LOOK_S)
+        looked_at = [session.processes[name] for name in running]
+        ended = [process for process in looked_at if process.popen.poll() is not None]
+        for process in looked_at:
+            shown[process] = _show(process, shown.get(process, 0))
+        for name in session.supervise():
+            _say(name, f"{session.causes[name]}; {'it begins anew' if _returns(session, name) else 'it is left alone'}")
         for process in ended:
-            code = process.popen.returncode
-            _say(process.name, "the run is over" if code == 0 else f"ended with code {code}; it is not begun anew")
-        running = [process for process in running if process not in ended]
+            if session.processes[process.name] is process and process.due is None:
+                code = process.popen.returncode
+                _say(process.name, "the run is over" if code == 0 else f"ended with code {code}; it is not begun anew")
+                running.remove(process.name)
+
+
+def _returns(session: Session, name: str) -> bool:
+    """Whether a process has begun anew, or is about to."""
+    process = session.processes[name]
+    return process.due is not None or process.popen.poll() is None
 
 
 def _show(process: Process, start: int) -> int:

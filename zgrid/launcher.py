@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from zgrid.child import Process
 from zgrid.command import sigterm_raises
 from zgrid.errors import Finding, TopologyError, ZgridError
 from zgrid.messaging import PROXY, Address
 from zgrid.play import Plan
-from zgrid.session import Process, Session
+from zgrid.session import Session
 from zgrid.topology import Topology
 from zgrid.view import ConsoleView, relay
 

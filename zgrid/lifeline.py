@@ -1,4 +1,4 @@
-"""Lifeline: a node's standard input brings its topology and, when it closes, its end."""
+"""Lifeline: a node's standard input brings its topology and, when it closes, its end; over a pipe it says it lives."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import os
 import select
 import sys
 import threading
+from contextlib import suppress
 
 ORPHANED = 70
 """Exit code of a node whose parent has gone."""
+
+LIVES, RESTS = b"+", b"-"
+"""What a node says over its pipe: it lives; it does not take part in a run."""
 
 _LOOK_S = 1.0
 
@@ -35,3 +39,26 @@ def _watch(parent: int) -> None:
         if readable and not os.read(sys.stdin.fileno(), 1024):
             break
     os._exit(ORPHANED)
+
+
+class Signs:
+    """What a node tells its parent over a pipe, where that listens: that it lives, or that it takes part in no run."""
+
+    def __init__(self, pipe: int | None = None) -> None:
+        """``pipe`` is a descriptor to write to; None: nobody listens."""
+        self._pipe = pipe
+        if pipe is not None:
+            os.set_blocking(pipe, False)
+
+    def live(self) -> None:
+        """Say that it lives; to be said again and again, by a thread that stands still when all of it does."""
+        self._say(LIVES)
+
+    def rest(self) -> None:
+        """Say that nothing more is to be expected for now."""
+        self._say(RESTS)
+
+    def _say(self, word: bytes) -> None:
+        if self._pipe is not None:
+            with suppress(BlockingIOError, BrokenPipeError):  # a parent that does not listen ends it in another way
+                os.write(self._pipe, word)

@@ -11,6 +11,7 @@ from zgrid.agents import DeviceAgent, GridAgent
 from zgrid.chronicle import Agent, Memory, recall
 from zgrid.errors import LostMessageError, UnknownNameError
 from zgrid.host import Bus, Host, steward_of
+from zgrid.lifeline import Signs
 from zgrid.links import counted
 from zgrid.messages import (
     ENV,
@@ -230,8 +231,9 @@ def make_bus(topology: Topology, name: str) -> Bus:
     return Bus(name, hearers(topology), homes(node_plans(topology), topology))
 
 
-def serve(topology: Topology, name: str, address: Address) -> None:
-    """Run a node until the env says Stop. Where a new run calls before that, begin anew with it.
+def serve(topology: Topology, name: str, address: Address, signs: Signs | None = None) -> None:
+    """Run a node until the env says Stop. Where a new run calls before that, begin anew with it. ``signs`` tell its
+    parent that it lives.
 
     Raises:
         UnknownNameError: a node that the topology does not have.
@@ -242,11 +244,11 @@ def serve(topology: Topology, name: str, address: Address) -> None:
     plans = node_plans(topology)
     if name not in plans:
         raise UnknownNameError(f"no node {name!r} in the topology; there is {', '.join(plans)}")
-    while not _serve_run(topology, name, plans[name].agents, address):
+    while not _serve_run(topology, name, plans[name].agents, address, signs or Signs()):
         logger.info("%s: a new run has called", name)
 
 
-def _serve_run(topology: Topology, name: str, agent_ids: Sequence[str], address: Address) -> bool:
+def _serve_run(topology: Topology, name: str, agent_ids: Sequence[str], address: Address, signs: Signs) -> bool:
     """Host a node's agents for one run; whether that was ended by a Stop."""
     bus = make_bus(topology, name)
     agents = make_agents(topology, agent_ids)
@@ -260,13 +262,18 @@ def _serve_run(topology: Topology, name: str, agent_ids: Sequence[str], address:
     watchdog = Watchdog(topology, steward.agents, bus.homes)
     if topology.broker.on_failure.kind == "restart":
         host.remember()
+
+    def beat() -> Envelope:
+        signs.live()
+        return host.beat()
+
     try:
         for receiver in (*agents, steward):
             host.add(receiver)
         host.hear_batches(correspondents(topology, bus))
         man(host, topology, name, steward.agents)
         broker.prove(topology.broker.ready_timeout_s)
-        pulse = broker.start_pulse(channel("beat", name), host.beat, watchdog.channels)
+        pulse = broker.start_pulse(channel("beat", name), beat, watchdog.channels)
         logger.info("%s: connected to %s", name, address)
         while not (steward.stopped or steward.left):
             host.pump(watchdog.poll_s)
@@ -279,6 +286,7 @@ def _serve_run(topology: Topology, name: str, agent_ids: Sequence[str], address:
         raise
     finally:
         broker.close()
+        signs.rest()
     return steward.stopped
 
 

@@ -9,12 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
+from zgrid.child import Process, alive, wait
 from zgrid.errors import BrokerError, NodeDiedError, NodeSilentError
 from zgrid.failure import FAIL, OnFailure, Restarts, strictest
 from zgrid.machines import ANY, is_here, own_address
@@ -24,34 +23,7 @@ from zgrid.topology import Topology
 from zgrid.topology.nodes import NodePlan, node_plans
 
 _PROXY_START_S = 20.0
-_TAIL_BYTES = 4000
-_TAIL_LINES = 12
-_STOPPED_S, _LOOKED_S = 1.0, 0.8
 _LEAVE_S, _TERM_S, _KILL_S = 1.0, 1.3, 1.0
-
-
-@dataclass(slots=True)
-class Process:
-    """One child. Its messages go to ``log``, a file without a name, so nothing is left however it ends."""
-
-    name: str
-    popen: subprocess.Popen[str]
-    log: IO[bytes]
-    module: str
-    arguments: tuple[str, ...]
-    begun_ms: int
-    may_end: bool = False
-    stopped_at: float | None = None
-    looked_at: float = 0.0
-    due: float | None = None
-    """When it begins anew."""
-
-    def tail(self) -> str:
-        """The last lines it wrote."""
-        fd = self.log.fileno()
-        size = os.fstat(fd).st_size
-        text = os.pread(fd, _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(errors="replace")
-        return "\n".join(text.strip().splitlines()[-_TAIL_LINES:])
 
 
 class Session:
@@ -61,9 +33,13 @@ class Session:
     however it ends.
     """
 
-    def __init__(self, topology: Topology, source: str = "FILE") -> None:
-        """``source`` is how the topology was named on a command line, to tell what to type elsewhere."""
+    def __init__(self, topology: Topology, source: str = "FILE", *, lenient: bool = False) -> None:
+        """``source`` is how the topology was named on a command line, to tell what to type elsewhere. ``lenient``: what
+        ends and is not begun anew is for an env on another machine to judge, so nothing is raised; and a child that
+        hangs is noticed here, because that env can do nothing about it.
+        """
         self.topology = topology
+        self._lenient = lenient
         self._source = source
         self.plans = node_plans(topology)
         self.processes: dict[str, Process] = {}
@@ -112,20 +88,29 @@ class Session:
     def spawn(self, name: str, module: str, arguments: Sequence[str], stdout: int | None = None) -> Process:
         """Start ``python -m module`` with the topology on its standard input."""
         log, begun_ms = tempfile.TemporaryFile(), time.time_ns() // 1_000_000  # noqa: SIM115 - closed in stop()
+        ends = os.pipe() if self._lenient else ()
+        told = ("--signs", str(ends[1])) if ends else ()
         popen = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", module, *arguments, *told],
             stdin=subprocess.PIPE,
             stdout=log if stdout is None else stdout,
             stderr=log,
             env=child_environment(),
             start_new_session=True,
+            pass_fds=ends[1:],
             text=True,
         )
+        for end in ends[1:]:
+            os.close(end)
+        for end in ends[:1]:
+            os.set_blocking(end, False)
         assert popen.stdin is not None
         with suppress(BrokenPipeError):  # it is dead already; check() tells
             popen.stdin.write(self._json + "\n")
             popen.stdin.flush()
-        process = self.processes[name] = Process(name, popen, log, module, tuple(arguments), begun_ms)
+        process = self.processes[name] = Process(
+            name, popen, log, module, tuple(arguments), begun_ms, ends[0] if ends else None
+        )
         return process
 
     def supervise(self) -> list[str]:
@@ -155,22 +140,34 @@ class Session:
             process.popen.kill()
 
     def _has_failed(self, process: Process) -> bool:
-        code = process.popen.poll()
-        if code is None and not _is_stopped(process):
+        cause = self._cause(process)
+        if not cause:
             return False
         policy, name = self._policy(process.name), process.name
         delay_s = self._restarts.allow(name, policy, time.monotonic())
-        if delay_s is None and policy.kind != "fallback":
+        if delay_s is None and policy.kind != "fallback" and not self._lenient:
+            code = process.popen.returncode
             if code is not None:
                 raise NodeDiedError(name, code, process.tail())
-            raise NodeSilentError(name, self.agents_of(name), "its process is stopped (SIGSTOP)", process.tail())
-        self.causes[name] = "its process is stopped (SIGSTOP)" if code is None else _how_it_ended(code)
+            raise NodeSilentError(name, self.agents_of(name), cause, process.tail())
+        self.causes[name] = cause
         process.may_end = delay_s is None
         if delay_s is not None:
             process.popen.kill()
             process.due = time.monotonic() + delay_s
             self._begin_anew(process)
         return True
+
+    def _cause(self, process: Process) -> str:
+        """Why a process is taken for failed; empty where it is not."""
+        code = process.popen.poll()
+        if code is not None:
+            return "" if self._lenient and code == 0 else process.how_it_ended()
+        if process.is_stopped():
+            return "its process is stopped (SIGSTOP)"
+        if process.hangs(limit_s := self.topology.broker.silence_s):
+            return f"its process hangs: it has not said for {limit_s:g} s that it lives"
+        return ""
 
     def _begin_anew(self, process: Process) -> None:
         """Start it again, when its time has come."""
@@ -182,7 +179,7 @@ class Session:
         if process.name == PROXY:
             assert self.address is not None
             arguments = ["-", "--ports", f"{self.address.publish_port},{self.address.subscribe_port}"]
-        _close(process)
+        process.close()
         self.spawn(process.name, process.module, arguments)
 
     def _policy(self, name: str) -> OnFailure:
@@ -231,16 +228,16 @@ class Session:
             self._runfile.remove()
         everybody = list(self.processes.values())
         nodes = [process for process in everybody if process.name != PROXY]
-        _wait(nodes, _LEAVE_S if all(process.may_end for process in nodes) else 0.0)
+        wait(nodes, _LEAVE_S if all(process.may_end for process in nodes) else 0.0)
         for group in (nodes, everybody):  # the proxy last, so that the env's Stop still gets through
-            for process in _alive(group):
+            for process in alive(group):
                 process.popen.terminate()
-            _wait(group, _TERM_S)
-        for process in _alive(everybody):
+            wait(group, _TERM_S)
+        for process in alive(everybody):
             process.popen.kill()
-        _wait(everybody, _KILL_S)
+        wait(everybody, _KILL_S)
         for process in everybody:
-            _close(process)
+            process.close()
         self.processes.clear()
 
     def let_go(self) -> None:
@@ -270,43 +267,6 @@ def _way(topology: Topology, host: str | None, address: Address | None) -> str:
         return way
     keys = Path(topology.broker.keys)
     return f"{way} --keys {keys.relative_to(Path.cwd()) if keys.is_relative_to(Path.cwd()) else keys}"
-
-
-def _is_stopped(process: Process) -> bool:
-    """Whether a process has been stopped for a while, as by SIGSTOP (Linux)."""
-    try:
-        state = Path(f"/proc/{process.popen.pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    now = time.monotonic()
-    fresh = process.stopped_at is None or now - process.looked_at > _LOOKED_S  # it may have run in between
-    process.looked_at = now
-    process.stopped_at = (now if fresh else process.stopped_at) if state in "Tt" else None
-    return process.stopped_at is not None and now - process.stopped_at > _STOPPED_S
-
-
-def _how_it_ended(code: int) -> str:
-    return f"killed by signal {-code}" if code < 0 else f"exited with code {code}"
-
-
-def _close(process: Process) -> None:
-    """Close the pipes and the log of a process that has ended."""
-    for stream in (process.popen.stdin, process.popen.stdout):
-        if stream is not None:
-            with suppress(BrokenPipeError):  # unread input of a process that is gone
-                stream.close()
-    process.log.close()
-
-
-def _alive(processes: Sequence[Process]) -> Iterator[Process]:
-    return (process for process in processes if process.popen.poll() is None)
-
-
-def _wait(processes: Sequence[Process], patience_s: float) -> None:
-    deadline = time.monotonic() + patience_s
-    for process in processes:
-        with suppress(subprocess.TimeoutExpired):
-            process.popen.wait(max(0.0, deadline - time.monotonic()))
 
 
 def child_environment() -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, small_topology, wait_until
+from conftest import ROOT, free_ports, small_topology, wait_until
 from faults import DEVICE, cable, pid_of, plain, rewards, session_of, with_device, with_policy, write_agents
 
 import zgrid
@@ -32,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("no_leftovers")
 slow = pytest.mark.slow
 DG = "mg_1.dg_1"
 STEPS = 5
+ZGRID = "import sys; from zgrid.cli import main; sys.exit(main(sys.argv[1:]))"
 AT = 2
 
 
@@ -262,6 +263,41 @@ def test_a_process_that_hangs_is_ended_and_begun_anew(
             env.reset(seed=0)
             total = sum(reward["mg_1"] for reward in play(env, 5, events))
     assert events == [f"{DEVICE}: restarted: {SILENT}"]
+    assert total == pytest.approx(sum(reward["mg_1"] for reward in rewards(content, 5)), abs=1e-12)
+
+
+@slow
+@pytest.mark.parametrize(("acts", "told"), [("hang", "its process hangs"), ("kill", "killed by signal 9")])
+def test_a_node_of_another_machine_that_hangs_or_dies_is_begun_anew_there(
+    acts: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other machine is this one under another name: what the env did not start, it cannot end."""
+    name = f"survival_joined_{acts}"
+    write_agents(tmp_path, name, acts=acts, at=3)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    content = declared(DEVICE, "restart", with_device(plain(), name)) | {"seed": 0}
+    ports = list(free_ports())
+    content["broker"] |= {"host": "0.0.0.0", "insecure": True, "ports": ports}
+    content["grids"]["mg_1"]["devices"][DEVICE.partition(".")[2]]["host"] = "10.83.0.2"
+    file, log, events = tmp_path / "joined.yaml", tmp_path / "log", list[str]()
+    file.write_text(yaml.safe_dump(content))
+    with closing(zgrid.parallel_env(str(file))) as env:
+        way = ["--host", "10.83.0.2", "--connect", f"127.0.0.1:{ports[0]},{ports[1]}"]
+        with log.open("wb") as out, subprocess.Popen(
+            [sys.executable, "-c", ZGRID, "join", str(file), *way],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}, stdout=out, stderr=out,
+        ) as joined:  # fmt: skip
+            try:
+                env.reset(seed=0)
+                total = sum(reward["mg_1"] for reward in play(env, 5, events))
+                env.close()
+                assert joined.wait(10.0) == 0
+            finally:
+                joined.kill()
+    assert f"{DEVICE} | {told}" in log.read_text()
+    assert "it begins anew" in log.read_text()
+    assert len(events) == 1
+    assert events[0].startswith(f"{DEVICE}: restarted: ")
     assert total == pytest.approx(sum(reward["mg_1"] for reward in rewards(content, 5)), abs=1e-12)
 
 
