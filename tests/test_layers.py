@@ -36,8 +36,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("zgrid.chronicle", "zgrid.session", "zgrid.participant", "zgrid.squad", "zgrid.overview"),
     ("zgrid.node", "zgrid.parley"),
     ("zgrid.port", "zgrid.replaying", "zgrid.testing"),
-    ("zgrid.guard",),
-    ("zgrid.execution",),
+    ("zgrid.guard", "zgrid.execution"),
+    ("zgrid.lockstep",),
     ("zgrid.environment", "zgrid.vector", "zgrid.survey", "zgrid.foresight"),
     ("zgrid.play", "zgrid.evaluation", "zgrid.studies"),
     (

@@ -14,7 +14,8 @@ from pettingzoo.utils import conversions
 from zgrid.agents.spec import DeviceSpec
 from zgrid.devices import device_class
 from zgrid.errors import ActionError, TopologyError
-from zgrid.execution import DirectExecution, Execution, MessageExecution, new_run
+from zgrid.execution import DirectExecution, Execution
+from zgrid.lockstep import MessageExecution, new_run
 from zgrid.messages import ENV, DeviceState
 from zgrid.messaging import Address, InMemoryBroker, ZmqBroker, credentials_of
 from zgrid.outcome import Outcome
