@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zgrid.networks.couple import CoupledNetwork
+from zgrid.networks.coupled import CoupledNetwork
 from zgrid.powerflow import PowerFlow, Solution
 from zgrid.powerflow.fast import FastPowerFlow
 

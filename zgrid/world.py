@@ -19,7 +19,8 @@ from zgrid.devices import AssetConfig, Clock, DeviceConfig, device_class
 from zgrid.errors import Finding, NetworkError, TopologyError
 from zgrid.messages import DeviceState, Floats, NetworkState, Sizes, Steps
 from zgrid.networks import find_network
-from zgrid.networks.couple import FEEDER, Actuation, Area, Attachment, CoupledNetwork, Forming, Part, couple
+from zgrid.networks.couple import FEEDER, couple
+from zgrid.networks.coupled import Actuation, Area, Attachment, CoupledNetwork, Forming, Part
 from zgrid.powerflow import PowerFlow, Solution, power_flow_class
 from zgrid.topology import GridConfig, NetworkConfig, Topology, load_calendar
 

@@ -12,7 +12,8 @@ from conftest import small_topology
 
 from zgrid.errors import NetworkError
 from zgrid.networks import find_network
-from zgrid.networks.couple import Attachment, CoupledNetwork, Part, couple
+from zgrid.networks.couple import couple
+from zgrid.networks.coupled import Attachment, CoupledNetwork, Part
 from zgrid.topology import load
 from zgrid.world import join
 

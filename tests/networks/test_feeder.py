@@ -8,7 +8,8 @@ import pytest
 
 from zgrid.errors import UnknownNameError
 from zgrid.networks import find_network
-from zgrid.networks.couple import Attachment, CoupledNetwork, Part, couple
+from zgrid.networks.couple import couple
+from zgrid.networks.coupled import Attachment, CoupledNetwork, Part
 from zgrid.networks.feeder import radial_feeder
 
 

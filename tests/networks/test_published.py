@@ -10,7 +10,8 @@ import pandapower.networks as published
 import pytest
 
 from zgrid.networks import find_network
-from zgrid.networks.couple import Actuation, Attachment, Part, couple
+from zgrid.networks.couple import couple
+from zgrid.networks.coupled import Actuation, Attachment, Part
 
 
 def solved(kind: str) -> Any:

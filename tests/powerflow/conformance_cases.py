@@ -14,7 +14,8 @@ import pandapower as pp
 import pandapower.networks as published
 
 from zgrid.networks import PandapowerNetwork, find_network
-from zgrid.networks.couple import Actuation, Attachment, CoupledNetwork, Forming, Part, couple
+from zgrid.networks.couple import couple
+from zgrid.networks.coupled import Actuation, Attachment, CoupledNetwork, Forming, Part
 
 
 @dataclass(frozen=True)

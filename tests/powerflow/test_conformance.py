@@ -12,7 +12,8 @@ from powerflow.conformance_cases import CASES, Case, nothing_of
 
 from zgrid.errors import NetworkError
 from zgrid.networks import find_network
-from zgrid.networks.couple import Actuation, Attachment, CoupledNetwork, Forming, Part, couple
+from zgrid.networks.couple import couple
+from zgrid.networks.coupled import Actuation, Attachment, CoupledNetwork, Forming, Part
 from zgrid.powerflow import PowerFlow, Solution, kernels
 from zgrid.powerflow.fast import FastPowerFlow
 from zgrid.powerflow.runpp import RunppPowerFlow

@@ -10,7 +10,8 @@ import pandapower as pp
 import pytest
 
 from zgrid.networks import NetworkTables, find_network
-from zgrid.networks.couple import Attachment, CoupledNetwork, Part, couple
+from zgrid.networks.couple import couple
+from zgrid.networks.coupled import Attachment, CoupledNetwork, Part
 from zgrid.networks.ieee13 import IEEE13
 from zgrid.networks.ieee34 import IEEE34
 from zgrid.powerflow import PowerFlow, Solution, power_flow_class

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Any
 
 import numpy as np
 import pandapower as pp
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 from pandapower import toolbox
 
 from zgrid.errors import NetworkError
-from zgrid.networks.base import Network
 from zgrid.networks.build import distinct_names, element_names
+from zgrid.networks.coupled import Actuation, Actuator, Area, Attachment, CoupledNetwork, Former, Forming, Part
 
 FEEDER = "feeder"
 PCC = "PCC"
@@ -23,115 +22,6 @@ _BRANCH_ENDS = {"line": ("from_bus", "to_bus"), "trafo": ("hv_bus", "lv_bus")}
 _ELEMENTS = frozenset({"bus", *(table for table, _ in toolbox.element_bus_tuples())})
 _METERED = ("line", "trafo", "load", "sgen", "ext_grid", "switch")
 """Tables whose elements at a PCC the import counts, or that take nothing there (switches at the end of a branch)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One network to join: its own name, tap positions by transformer, and where it hangs on the feeder."""
-
-    id: str
-    network: Network
-    taps: Mapping[str, int] = field(default_factory=dict, hash=False)
-    source_vm_pu: float | None = None
-    connect_at: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A device to attach: its id, the part it belongs to and the bus in it."""
-
-    id: str
-    part: str
-    bus: str
-
-
-class Actuation(NamedTuple):
-    """What a device moves in the network: its id, the part it belongs to, a kind and an element.
-
-    ``kind`` and ``element``: "tap" (a transformer with a tap changer), "switch", "line" and "shunt" name an element of
-    the part; "capacitor" adds a shunt of ``q_mvar`` per step and ``max_step`` steps at the bus ``element``; "pcc" is
-    the breaker between the part and its feeder or, where it stands alone, its source, and has no element.
-    """
-
-    id: str
-    part: str
-    kind: str
-    element: str = ""
-    q_mvar: float = 0.0
-    max_step: int = 0
-
-
-class Forming(NamedTuple):
-    """A part that keeps its voltage when it is cut off: a slack at ``bus`` with ``vm_pu``, in service only then."""
-
-    part: str
-    bus: str
-    vm_pu: float = 1.0
-
-
-class Actuator(NamedTuple):
-    """An entry of the network's topology: a column of one row of a table of the joint net.
-
-    Its position is a float: the tap position, the steps of a shunt, or 1 where closed or in service and else 0.
-    """
-
-    id: str
-    table: str
-    row: int
-    column: str
-
-
-class Former(NamedTuple):
-    """A slack that is in service only while its bus has no other source: the part's position, its ext_grid's row."""
-
-    part: int
-    row: int
-
-
-@dataclass(frozen=True, slots=True)
-class Area:
-    """Rows of one part's elements in the tables of the joint net, and how to read its PCC.
-
-    The import at the PCC sums what flows into the part's ``pcc_branches`` (table, row, end) there, and what its loads
-    and static generators (devices are such) at the PCC bus itself take.
-    """
-
-    id: str
-    bus_names: tuple[str, ...]
-    line_names: tuple[str, ...]
-    trafo_names: tuple[str, ...]
-    buses: NDArray[np.intp]
-    lines: NDArray[np.intp]
-    trafos: NDArray[np.intp]
-    pcc_branches: tuple[tuple[str, int, str], ...]
-    pcc_loads: NDArray[np.intp]
-    pcc_sgens: NDArray[np.intp]
-
-
-@dataclass(frozen=True, slots=True)
-class CoupledNetwork:
-    """The joint net. Device k is row k of its sgen table from ``first_device`` on; load rows carry their part.
-
-    ``load_p_mw`` and ``load_q_mvar`` are (n_load,) float64 at a scale of 1, 0 where out of service; ``load_part`` is
-    (n_load,), the position in ``parts`` of the part each load belongs to. ``load_bus`` (n_load,) and ``device_bus``
-    (n_devices,) are rows of the bus table. ``actuators`` are what :meth:`PowerFlow.set_topology` moves, and
-    ``positions`` (n_actuators,) float64 where they stand in ``net``.
-    """
-
-    net: Any
-    parts: tuple[str, ...]
-    areas: Mapping[str, Area]
-    bus_names: tuple[str, ...]
-    first_device: int
-    n_devices: int
-    load_p_mw: NDArray[np.float64]
-    load_q_mvar: NDArray[np.float64]
-    load_part: NDArray[np.intp]
-    load_bus: NDArray[np.intp]
-    device_bus: NDArray[np.intp]
-    actuators: tuple[Actuator, ...]
-    positions: NDArray[np.float64]
-    formers: tuple[Former, ...]
 
 
 def couple(
@@ -151,18 +41,8 @@ def couple(
     source_of = {part.id: bus for run in runs for part, bus in zip(run, _source_buses(run), strict=True)}
     net = functools.reduce(_append, map(_prepare, runs))
     bus_of = dict(zip(net["bus"]["name"], net["bus"].index, strict=True))
-    fused: dict[str, str] = {}
     breakers = {actuation.part for actuation in actuations if actuation.kind == "pcc"}
-    taken: set[str] = set()
-    for part in parts:
-        if part.connect_at is None:
-            continue
-        if part.connect_at in taken:
-            raise NetworkError(f"{part.id}: another grid hangs at feeder bus {part.connect_at} already")
-        taken.add(part.connect_at)
-        _connect(net, bus_of, part, source_of[part.id], has_breaker=part.id in breakers)
-        if part.id not in breakers:
-            fused[f"{FEEDER}.{part.connect_at}"] = source_of[part.id]
+    fused = _hang(net, bus_of, parts, source_of, breakers)
     first_device = len(net["sgen"])
     for device in devices:
         name = f"{device.part}.{device.bus}"
@@ -262,6 +142,24 @@ def _merge(net: Any, other: Any) -> Any:
     return toolbox.merge_nets(
         net, other, validate=False, merge_results=False, std_prio_on_net1=True, net2_reindex_log_level=None
     )
+
+
+def _hang(
+    net: Any, bus_of: Mapping[str, int], parts: Sequence[Part], source_of: Mapping[str, str], breakers: Set[str]
+) -> dict[str, str]:
+    """Connect the parts to the buses of the feeder where they hang; the feeder's buses that are one with a source."""
+    fused: dict[str, str] = {}
+    taken: set[str] = set()
+    for part in parts:
+        if part.connect_at is None:
+            continue
+        if part.connect_at in taken:
+            raise NetworkError(f"{part.id}: another grid hangs at feeder bus {part.connect_at} already")
+        taken.add(part.connect_at)
+        _connect(net, bus_of, part, source_of[part.id], has_breaker=part.id in breakers)
+        if part.id not in breakers:
+            fused[f"{FEEDER}.{part.connect_at}"] = source_of[part.id]
+    return fused
 
 
 def _connect(net: Any, bus_of: Mapping[str, int], part: Part, source: str, *, has_breaker: bool) -> None:

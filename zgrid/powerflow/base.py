@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from zgrid.networks.couple import CoupledNetwork
+    from zgrid.networks.coupled import CoupledNetwork
 
 Array = NDArray[np.float64]
 

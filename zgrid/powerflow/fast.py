@@ -19,7 +19,7 @@ from zgrid.powerflow.plant import Plant
 from zgrid.powerflow.runpp import read_solution, run_cold
 
 if TYPE_CHECKING:
-    from zgrid.networks.couple import CoupledNetwork
+    from zgrid.networks.coupled import CoupledNetwork
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from zgrid.errors import NetworkError
 from zgrid.powerflow.base import Array
 
 if TYPE_CHECKING:
-    from zgrid.networks.couple import CoupledNetwork
+    from zgrid.networks.coupled import CoupledNetwork
 
 
 class Plant:

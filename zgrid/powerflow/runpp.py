@@ -15,7 +15,7 @@ from zgrid.powerflow.base import Array, PowerFlow, Solution
 from zgrid.powerflow.plant import Plant
 
 if TYPE_CHECKING:
-    from zgrid.networks.couple import CoupledNetwork
+    from zgrid.networks.coupled import CoupledNetwork
 
 
 def run_cold(net: Any) -> bool:
