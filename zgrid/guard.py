@@ -139,7 +139,7 @@ class Guard:
 
     def _is_silent(self, node: str) -> bool:
         """Whether nothing was heard for too long. While the proxy holds back all messages, which one with keys may do
-        for a moment when a key is revoked, nobody is silent.
+        for a moment, nobody is silent.
         """
         if self._pulse is None:
             return False

@@ -174,6 +174,18 @@ class TestRevokedWhileRunning:
             assert heard.envelope.sequence == k  # in order: a gap would have raised
         assert wait_until(lambda: _is_cut_off(spy), PATIENCE_S)
 
+    def test_nobody_else_is_cut(self, own_proxy: SecuredProxy, stack: ExitStack) -> None:
+        spy, env = connected(stack, own_proxy, "mg_1.pv_1", "control/all/"), connected(stack, own_proxy, "env")
+        grid = raw_of(stack, own_proxy, zmq.SUB, "mg_1")
+        monitor = grid.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        grid.subscribe(b"control/all/")
+        assert wait_until(lambda: env.publish("control/all/", say(0)) > 0 and grid.poll(10) > 0, PATIENCE_S)
+        revoke(own_proxy.keys, "mg_1.pv_1")
+        assert wait_until(lambda: _is_cut_off(spy), PATIENCE_S)
+        assert monitor.poll(0) == 0
+        grid.disable_monitor()
+        monitor.close(linger=0)
+
     def test_it_is_told_by_its_own_poll(self, own_proxy: SecuredProxy, stack: ExitStack) -> None:
         node = connected(stack, own_proxy, "mg_1.pv_1", "control/all/")
         revoke(own_proxy.keys, "mg_1.pv_1")

@@ -472,7 +472,7 @@ def test_a_key_that_is_revoked_ends_no_run_of_others(tmp_path: Path) -> None:
             watcher.subscribe("beat/env/")
             watcher.prove(10.0)
             revoke(keys, "watch")
-            wait_until(lambda: False, 2.0)  # all subscribers are cut, and come back
+            wait_until(lambda: False, 2.0)
             pid = pid_of(env, DG)
             os.kill(pid, signal.SIGSTOP)  # so that the env looks around while it waits
             timer = threading.Timer(0.6, os.kill, (pid, signal.SIGCONT))

@@ -21,7 +21,7 @@ from zgrid.encoding import encode
 from zgrid.errors import BrokerError
 from zgrid.messages import Beat, Envelope, channel
 from zgrid.messaging.address import END, Address
-from zgrid.messaging.gatekeeper import Gatekeeper
+from zgrid.messaging.gatekeeper import Gatekeeper, peer_of, shut_down
 from zgrid.messaging.inspector import count_refusal
 from zgrid.messaging.keys import PROXY, Credentials, KeyRing, fingerprint, for_proxy
 from zgrid.messaging.proxy import BACKLOG, bind
@@ -77,6 +77,8 @@ class CheckingProxy:
         self._names: dict[str, str] = {}
         self._says: dict[str, frozenset[bytes]] = {}
         self._granted: set[tuple[str, bytes]] = set()
+        self._connections: dict[str, set[tuple[int, str]]] = {}
+        """Over which connections each key has subscribed: descriptor, and who is at its other end."""
         self._awaited: set[tuple[str, bytes]] | None = None
         self._deadline = self._next_look = self._next_beat = 0.0
         self._beats, self._begun_ms = 0, time.time_ns() // 1_000_000
@@ -176,7 +178,7 @@ class CheckingProxy:
                 return
             asked, user = frame.bytes, _user_of(frame)
             if asked[:1] == b"\x01":
-                self._subscribe(user, asked[1:])
+                self._subscribe(user, asked[1:], _connection_of(frame))
             elif asked[:1] == b"\x00":
                 self._out.setsockopt(zmq.UNSUBSCRIBE, asked[1:])
                 self._granted.discard((user, asked[1:]))
@@ -184,13 +186,17 @@ class CheckingProxy:
                 self._ban(user)
                 return
 
-    def _subscribe(self, user: str, topic: bytes) -> None:
+    def _subscribe(self, user: str, topic: bytes, connection: tuple[int, str]) -> None:
         name = self._names.get(user)
         if name is None or not self._rights.may_hear(name, topic.decode(errors="replace")):
             self._refuse("may_not_hear", user, topic)
             return
         self._out.setsockopt(zmq.SUBSCRIBE, topic)
         self._granted.add((user, topic))
+        known = self._connections.setdefault(user, set())
+        if connection not in known:
+            known -= {one for one in known if peer_of(one[0]) != one[1]}  # gone
+            known.add(connection)
         if self._awaited:
             self._awaited.discard((user, topic))
 
@@ -202,13 +208,20 @@ class CheckingProxy:
         self._reopen()
 
     def _look_at_the_keys(self) -> None:
-        """See whether the folder changed. Who was revoked hears no more: one connection cannot be cut alone, so all of
-        subscribers are, and the others come back.
-        """
+        """See whether the folder changed. Who was revoked hears no more."""
         if self._ring.refresh():
             self._settle()
-            if any(user not in self._names for user, _ in self._granted):
-                self._reopen()
+            for user in self._connections.keys() - self._names.keys():
+                self._cut(user)
+
+    def _cut(self, user: str) -> None:
+        """Close the connections over which a key has subscribed; whoever has it connects again, and is refused.
+
+        ZeroMQ closes none by itself, so this ends them below it, if there still is who was there.
+        """
+        for descriptor, peer in self._connections.pop(user):
+            shut_down(descriptor, peer)
+        self._granted = {one for one in self._granted if one[0] != user}
 
     def _reopen(self) -> None:
         """A new socket for subscribers on the same port. What was sent is still delivered, and what comes waits until
@@ -224,7 +237,7 @@ class CheckingProxy:
         self._out = self._open(zmq.XPUB)
         bind(self._out, self._address.host, self._address.subscribe_port)
         self._awaited = {one for one in self._granted if one[0] in self._names}
-        self._granted = set()
+        self._granted, self._connections = set(), {}
         self._deadline = time.monotonic() + _RETURN_S
         self._poller = self._sources()
 
@@ -285,6 +298,15 @@ class CheckingProxy:
 
 
 _CLOSED = int(zmq.EVENT_CLOSED).to_bytes(2, sys.byteorder)
+
+
+def _connection_of(frame: zmq.Frame) -> tuple[int, str]:
+    """The connection that a frame came over: its descriptor, and who is at the other end."""
+    try:
+        descriptor = int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1, ""  # it is gone already
+    return descriptor, peer_of(descriptor)
 
 
 def _user_of(frame: zmq.Frame) -> str:

@@ -7,6 +7,7 @@ import os
 import socket as sockets
 import struct
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 
 import zmq
 from zmq.utils import z85
@@ -85,7 +86,7 @@ class Gatekeeper:
         if kind == zmq.EVENT_ACCEPTED:
             if len(self._peers) >= _PEERS:
                 self._peers.clear()
-            self._peers[value] = _peer_of(value)
+            self._peers[value] = peer_of(value)
         elif kind == zmq.EVENT_DISCONNECTED:
             peer = self._peers.pop(value, "unknown")
             if self._why:
@@ -103,7 +104,7 @@ class Gatekeeper:
             logger.warning("refused a connection from %s: %s (told once)", host or "unknown", why)
 
 
-def _peer_of(descriptor: int) -> str:
+def peer_of(descriptor: int) -> str:
     """Who is at the other end of a connection of this process, if it still is."""
     try:
         with sockets.socket(fileno=os.dup(descriptor)) as connection:
@@ -111,3 +112,10 @@ def _peer_of(descriptor: int) -> str:
             return f"{host}:{port}"
     except OSError:
         return ""
+
+
+def shut_down(descriptor: int, peer: str) -> None:
+    """End a connection of this process, if it is still the one to this peer."""
+    with suppress(OSError), sockets.socket(fileno=os.dup(descriptor)) as connection:
+        if peer_of(descriptor) == peer:
+            connection.shutdown(sockets.SHUT_RDWR)
