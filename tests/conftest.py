@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import socket
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -14,6 +16,21 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _bytecode() -> Iterator[None]:
+    """Where this process is not to keep bytecode, those that it starts keep theirs aside for as long as the tests take:
+    else each of hundreds compiles zgrid anew.
+    """
+    if not sys.dont_write_bytecode or sys.pycache_prefix is not None:
+        yield
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        patch.setenv("PYTHONPYCACHEPREFIX", folder)
+        yield
+
 
 GENERATOR = {
     "kind": "generator", "bus": "675", "p_max_mw": 0.6, "s_rated_mva": 1.0, "q_control": True,
@@ -94,12 +111,17 @@ def free_ports() -> tuple[int, int]:
         return one.getsockname()[1], two.getsockname()[1]
 
 
+def own_runs() -> set[Path]:
+    """The files that tell of runs of this process."""
+    from zgrid.runfile import living
+
+    return {run.path for run in living() if run.pid == os.getpid()}
+
+
 @pytest.fixture
 def no_leftovers() -> Iterator[None]:
     """The test leaves no process behind, and no file that tells of a run of this process; ports end with processes."""
-    from zgrid.runfile import living
-
-    before = descendants(os.getpid())
+    before, runs = descendants(os.getpid()), own_runs()  # those of a session that tests share
     yield
-    assert [run.path for run in living() if run.pid == os.getpid()] == []
+    assert own_runs() <= runs
     assert wait_until(lambda: descendants(os.getpid()) <= before, 5.0), descendants(os.getpid()) - before

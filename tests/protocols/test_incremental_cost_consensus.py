@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,20 @@ def one(**parameters: Any) -> IncrementalCostConsensus:
     return IncrementalCostConsensus(config, Participant("mg_1", {"mg_2": 0.5}, size=2), generator(0, "mg_1"))
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("form", ["leader", "leaderless"])
-@pytest.mark.parametrize(
-    "faults",
-    [{"loss": 0.01}, {"loss": 0.05}, {"loss": 0.3, "delay": 3}, {"loss": 0.0, "delay": 5, "copies": 2}],
-    ids=str,
-)
+def products() -> Any:
+    """Every case in both forms under all faults; the default suite has each pair of these."""
+    forms = ("leader", "leaderless")
+    every: list[dict[str, Any]] = [
+        {"loss": 0.01}, {"loss": 0.05}, {"loss": 0.3, "delay": 3}, {"loss": 0.0, "delay": 5, "copies": 2}
+    ]  # fmt: skip
+    found = []
+    for (i, case), (j, form), (k, faults) in product(enumerate(CASES), enumerate(forms), enumerate(every)):
+        marks = [] if (i + j + k) % 2 == 0 else pytest.mark.slow
+        found.append(pytest.param(case, form, faults, id=f"{faults}-{form}-{case}", marks=marks))
+    return pytest.mark.parametrize(("case", "form", "faults"), found)
+
+
+@products()
 def test_loss_and_delay_cost_rounds_and_nothing_else(case: str, form: str, faults: dict[str, Any]) -> None:
     units, graph, demand = CASES[case]
     played = run(

@@ -310,6 +310,7 @@ class TestEnvironment:
         differing = {name for name in row if row[name] != messages[name]} - {"run", "execution"}
         assert all(name.startswith("messages") for name in differing)
 
+    @pytest.mark.slow
     def test_rows_of_faulty_links_do_not_depend_on_processes(self, tmp_path: Path) -> None:
         study = self.faulty(tmp_path)
         run_study(study, tmp_path / "one")
