@@ -89,8 +89,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, marks=slow) if case in ("1 grid, policy", "2 grids, actions") else case for case in CASES],
+    "case", [name if name == "1 grid, actions, quarter hours" else pytest.param(name, marks=slow) for name in CASES]
 )
 def test_all_modes_give_the_same_bytes(case: str) -> None:
     content, actions, seed = CASES[case]
@@ -120,7 +119,7 @@ def test_shipped_topologies_give_the_same_bytes_in_all_modes(file: str, policy: 
         pytest.param("3mg_reference", "actions", 96, marks=slow),
         pytest.param("3mg_consensus", "policy", 16, marks=slow),
         pytest.param("3mg_price", "actions", 16, marks=slow),
-        ("3mg_p2p", "policy", 16),
+        pytest.param("3mg_p2p", "policy", 16, marks=slow),
     ],
 )
 def test_a_shipped_topology_gives_the_same_bytes_in_all_modes(file: str, actions: str, steps: int) -> None:
@@ -133,6 +132,12 @@ def test_the_shipped_topology_gives_the_same_bytes_in_all_modes(three: zgrid.Net
     path = str(ROOT / "topologies" / "3mg.yaml")
     digests = {mode: play(path, 96, 5, "actions", **MODES[mode])[0] for mode in ("centralized", "in_memory")}
     digests["zmq"] = trace(three, 96, 5, "actions")[0]
+    assert len(set(digests.values())) == 1, digests
+
+
+def test_a_shipped_topology_whose_grids_are_processes_gives_the_same_bytes_in_all_modes() -> None:
+    path = str(ROOT / "topologies" / "3mg_p2p.yaml")
+    digests = {mode: play(path, 16, 5, "policy", placement="grid", **MODES[mode])[0] for mode in MODES}
     assert len(set(digests.values())) == 1, digests
 
 

@@ -184,7 +184,7 @@ def again(topology: dict[str, Any], path: Path, node: str) -> Result:
     [
         ("agent", "mg_1.ess_1", {"state": 2 * EPISODE_STEPS + 2}),
         ("agent", "mg_2", {"setpoint": 6 * EPISODE_STEPS, "report": 2 * EPISODE_STEPS + 2, "reset": 6}),
-        ("grid", "mg_3", {"report": 2 * EPISODE_STEPS + 2}),
+        pytest.param("grid", "mg_3", {"report": 2 * EPISODE_STEPS + 2}, marks=pytest.mark.slow),
         ("pool", "pool_1", {}),
     ],
 )

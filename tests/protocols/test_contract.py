@@ -51,7 +51,7 @@ SURPLUS = {
 
 class InProcessesSlowly(ProtocolContract):
     """Those whose processes are left to the slow tests. The others have all that goes between processes: nested
-    parameters, roles, trades, units, and a plug-in.
+    parameters, roles, units, and a plug-in.
     """
 
     @pytest.mark.slow
@@ -85,7 +85,7 @@ class TestNoHorizontal(InProcessesSlowly):
     case = Case(NoHorizontal, {}, ring(3), DISPATCH)
 
 
-class TestP2PTrading(ProtocolContract):
+class TestP2PTrading(InProcessesSlowly):
     case = Case(P2PTrading, {"rounds": 40}, ring(4), SURPLUS)
 
 
