@@ -349,6 +349,7 @@ def test_a_squad_takes_no_step_twice() -> None:
     assert squad.act(step + 1, told) is not None
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_stood_in_for() -> None:
     """Its generators then give nothing, as their safe setpoints say; the other worker's are told what they were."""
     with closing(zgrid.parallel_env(survives("fallback"), **POOL)) as env:

@@ -223,7 +223,7 @@ def test_a_node_of_another_topology_is_told_apart(tmp_path: Path) -> None:
     content = inline(small_topology(), "mg_1", "dg_1", "ess_1", itself=True)
     content["grids"]["mg_1"]["devices"]["pv_1"]["run"] = "external"
     ports = free_ports()
-    content["broker"] = {"ready_timeout_s": 5.0, "ports": list(ports)}
+    content["broker"] = {"ready_timeout_s": 3.0, "ports": list(ports)}
     other = json.loads(json.dumps(content))
     other["grids"]["mg_1"]["devices"]["pv_1"]["p_max_mw"] = 0.25
     file = tmp_path / "other.yaml"
@@ -402,7 +402,7 @@ def ports_are_free(file: Path) -> bool:
     [
         pytest.param(signal.SIGINT, 130, "interrupted", marks=pytest.mark.slow),
         (signal.SIGTERM, 143, "terminated"),
-        (signal.SIGKILL, -9, ""),
+        pytest.param(signal.SIGKILL, -9, "", marks=pytest.mark.slow),
     ],
     ids=["SIGINT", "SIGTERM", "SIGKILL"],
 )
@@ -429,7 +429,7 @@ def test_a_signal_ends_everything_within_five_seconds(
 @pytest.mark.parametrize(
     "module",
     [
-        "nodes.device",
+        pytest.param("nodes.device", marks=pytest.mark.slow),
         pytest.param("nodes.grid", marks=pytest.mark.slow),
         pytest.param("nodes.broker", marks=pytest.mark.slow),
         "nodes.env",

@@ -213,7 +213,9 @@ def called() -> tuple[str, list[Any]]:
     return play(spread(), 24, 8, "policy", centralized=True)
 
 
-@pytest.mark.parametrize("placement", ["grid", {"pool": 2}, pytest.param({"pool": 1}, marks=slow)], ids=str)
+@pytest.mark.parametrize(
+    "placement", [pytest.param("grid", marks=slow), {"pool": 2}, pytest.param({"pool": 1}, marks=slow)], ids=str
+)
 def test_every_placement_gives_the_same_bytes(placement: Any) -> None:
     expected, reference = called()
     placed, arrays = play(spread(), 24, 8, "policy", **MODES["zmq"], placement=placement)

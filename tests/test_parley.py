@@ -129,7 +129,7 @@ def test_by_the_clock_what_is_lost_is_what_is_lost_in_lockstep_and_what_is_late_
 @pytest.mark.parametrize(
     "rule",
     [
-        {"loss": 1.0},
+        pytest.param({"loss": 1.0}, marks=pytest.mark.slow),
         pytest.param({"denial": True}, marks=pytest.mark.slow),
         pytest.param({"partition": [["mg_1"], ["mg_2"], ["mg_3"]]}, marks=pytest.mark.slow),
         pytest.param(
@@ -142,6 +142,7 @@ def test_by_the_clock_nothing_is_heard_where_all_is_lost_or_too_late(rule: dict[
     assert listen(rounds=3, **rule) == {name: {} for name in ring(3)}
 
 
+@pytest.mark.slow
 def test_by_the_clock_an_outage_lasts_its_steps() -> None:
     heard = listen(rounds=2, steps=2, outages=[[1, 1]])
     assert heard.keys() == set(ring(3))

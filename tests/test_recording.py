@@ -110,7 +110,7 @@ class TestFormat:
 def content(**more: Any) -> dict[str, Any]:
     """Three neighbours with consensus that do something in every step, episodes of a few steps."""
     topology = small_topology(3)
-    for grid, device in (("mg_1", "pv_1"), ("mg_3", "pv_1"), ("mg_3", "ess_1")):
+    for grid, device in (("mg_1", "pv_1"), ("mg_3", "pv_1"), ("mg_3", "ess_1")):  # fewer processes
         topology["grids"][grid]["devices"].pop(device)
     return topology | {"policy": "random", "horizontal": "average_consensus", "episode_steps": EPISODE_STEPS} | more
 

@@ -39,7 +39,7 @@ def stats(topology: dict[str, Any], **overrides: Any) -> list[list[dict[str, Any
 
 
 class TestStats:
-    @pytest.mark.parametrize("vertical", [pytest.param("setpoint", marks=pytest.mark.slow), "price_signal"])
+    @pytest.mark.parametrize("vertical", ["setpoint", pytest.param("price_signal", marks=pytest.mark.slow)])
     def test_tell_the_same_in_every_mode(self, vertical: str) -> None:
         topology = fewer(content(*RULES, vertical=vertical))
         told = {mode: stats(topology, **overrides) for mode, overrides in MODES.items()}

@@ -158,8 +158,11 @@ def test_converges_where_runpp_does_and_recovers(name: str, backend: Callable[[C
     assert flow.rebuilds == 1
 
 
-def test_every_method_is_tried() -> None:
-    said = {name: FastPowerFlow(CASES[name]().network).describe() for name in CASES}
+@pytest.mark.parametrize(
+    "networks", [QUICK, pytest.param(tuple(CASES), marks=pytest.mark.slow)], ids=["those of the default suite", "all"]
+)
+def test_every_method_is_tried(networks: tuple[str, ...]) -> None:
+    said = {name: FastPowerFlow(CASES[name]().network).describe() for name in networks}
     assert said["case118"].startswith("Newton on kept arrays")
     assert all(text.startswith("fixed point on dense") for name, text in said.items() if name not in ("case118",))
 

@@ -51,7 +51,7 @@ SURPLUS = {
 
 class InProcessesSlowly(ProtocolContract):
     """Those whose processes are left to the slow tests. The others have all that goes between processes: nested
-    parameters, roles, units, and a plug-in.
+    parameters, roles and units.
     """
 
     @pytest.mark.slow
@@ -101,7 +101,7 @@ class TestSecondaryControl(InProcessesSlowly):
     case = Case(SecondaryControl, {"rounds": 30}, ring(5), VOLTAGES)
 
 
-class TestOwnProtocol(ProtocolContract):
+class TestOwnProtocol(InProcessesSlowly):
     case = Case(MaxConsensus, {"rounds": 20}, ring(5), IMPORTS)
 
 

@@ -135,7 +135,8 @@ def test_in_lockstep_it_moves_by_a_neighbour_in_a_round() -> None:
         assert [value == 0.6 for value in values] == [k <= rounds for k in range(6)]
 
 
-@pytest.mark.parametrize(("protocol", "reach"), [(Alarm, 5), pytest.param(MaxConsensus, 1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("protocol", "reach"), [(Alarm, 5), (MaxConsensus, 1)])
 def test_by_the_clock_answers_cross_a_line_within_a_period(protocol: type[Protocol], reach: int) -> None:
     """Rounds by the clock come one neighbour far, however long the period."""
     run = meet(protocol, {"rounds": 1}, line(6), IMPORTS, period_s=3.0)

@@ -86,8 +86,9 @@ def test_a_restart_changes_nothing_but_the_time(node: str, sent: signal.Signals)
     assert events == [told if node == "broker" else f"{node}: restarted: {cause}"]
 
 
-@pytest.mark.parametrize("node", [DG, pytest.param("mg_1", marks=slow)])
-@pytest.mark.parametrize("vertical", ["price_signal", pytest.param("droop", marks=slow)])
+@slow
+@pytest.mark.parametrize("node", [DG, "mg_1"])
+@pytest.mark.parametrize("vertical", ["price_signal", "droop"])
 def test_a_successor_remembers_what_was_talked_about(node: str, vertical: str) -> None:
     """A device's part in a vertical protocol is more than the state that it says: prices, and its own corrections."""
     content = declared(node, "restart", alone(plain(), "dg_1")) | {"policy": "random", "vertical": vertical}
