@@ -6,7 +6,6 @@ import copy
 import os
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -19,16 +18,17 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _bytecode() -> Iterator[None]:
-    """Where this process is not to keep bytecode, those that it starts keep theirs aside for as long as the tests take:
-    else each of hundreds compiles zgrid anew.
+def _bytecode(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where this process is not to keep bytecode beside the sources, those that it starts keep theirs in the cache of
+    pytest: else each of hundreds compiles zgrid anew.
     """
-    if not sys.dont_write_bytecode or sys.pycache_prefix is not None:
+    cache = getattr(request.config, "cache", None)
+    if not sys.dont_write_bytecode or sys.pycache_prefix is not None or cache is None:
         yield
         return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        patch.setenv("PYTHONPYCACHEPREFIX", folder)
+        patch.setenv("PYTHONPYCACHEPREFIX", str(cache.mkdir("bytecode")))
         yield
 
 
