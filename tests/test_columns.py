@@ -251,6 +251,7 @@ def kill(env: zgrid.NetworkedGridEnv, node: str) -> None:
     os.kill(session.processes[node].popen.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_restarted_with_the_same_bits() -> None:
     content = survives("restart")
     with closing(zgrid.parallel_env(content, centralized=True)) as env:

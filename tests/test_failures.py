@@ -219,6 +219,7 @@ def test_an_external_agent_that_is_missing_is_named_with_what_to_type() -> None:
         assert re.search(r"python -m nodes.device FILE mg_1.pv_1 --connect 127.0.0.1:\d+,\d+", str(caught.value))
 
 
+@pytest.mark.slow
 def test_a_node_of_another_topology_is_told_apart(tmp_path: Path) -> None:
     content = inline(small_topology(), "mg_1", "dg_1", "ess_1", itself=True)
     content["grids"]["mg_1"]["devices"]["pv_1"]["run"] = "external"

@@ -88,9 +88,8 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(
-    "case", [name if name == "1 grid, actions, quarter hours" else pytest.param(name, marks=slow) for name in CASES]
-)
+@slow
+@pytest.mark.parametrize("case", CASES)
 def test_all_modes_give_the_same_bytes(case: str) -> None:
     content, actions, seed = CASES[case]
     digests = {}

@@ -75,8 +75,11 @@ TOPOLOGIES: dict[str, Any] = {
 }
 
 
+SLOW = ("runpp", "all kinds")
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "runpp" else name for name in TOPOLOGIES]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TOPOLOGIES]
 )
 def test_copies_are_single_envs(name: str) -> None:
     topology, overrides = TOPOLOGIES[name]
