@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -14,6 +15,22 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _bytecode(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where this process is not to keep bytecode beside the sources, those that it starts keep theirs in the cache of
+    pytest: else each of hundreds compiles zgrid anew.
+    """
+    cache = getattr(request.config, "cache", None)
+    if not sys.dont_write_bytecode or sys.pycache_prefix is not None or cache is None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        patch.setenv("PYTHONPYCACHEPREFIX", str(cache.mkdir("bytecode")))
+        yield
+
 
 GENERATOR = {
     "kind": "generator", "bus": "675", "p_max_mw": 0.6, "s_rated_mva": 1.0, "q_control": True,
@@ -94,12 +111,17 @@ def free_ports() -> tuple[int, int]:
         return one.getsockname()[1], two.getsockname()[1]
 
 
+def own_runs() -> set[Path]:
+    """The files that tell of runs of this process."""
+    from zgrid.runfile import living
+
+    return {run.path for run in living() if run.pid == os.getpid()}
+
+
 @pytest.fixture
 def no_leftovers() -> Iterator[None]:
     """The test leaves no process behind, and no file that tells of a run of this process; ports end with processes."""
-    from zgrid.runfile import living
-
-    before = descendants(os.getpid())
+    before, runs = descendants(os.getpid()), own_runs()  # those of a session that tests share
     yield
-    assert [run.path for run in living() if run.pid == os.getpid()] == []
+    assert own_runs() <= runs
     assert wait_until(lambda: descendants(os.getpid()) <= before, 5.0), descendants(os.getpid()) - before

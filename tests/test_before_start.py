@@ -55,7 +55,7 @@ def test_validate_tells_it(name: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert text in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("broker", ["zmq", "in_memory"])
+@pytest.mark.parametrize("broker", [pytest.param("zmq", marks=pytest.mark.slow), "in_memory"])
 def test_launch_tells_it_and_starts_no_agent(
     broker: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

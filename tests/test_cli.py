@@ -225,7 +225,7 @@ class TestRun:
         assert "2steps" in flat
         assert "summary.json" in flat
 
-    @pytest.mark.parametrize("mode", ["--centralized", "--distributed"])
+    @pytest.mark.parametrize("mode", ["--centralized", pytest.param("--distributed", marks=pytest.mark.slow)])
     def test_counts_what_became_of_messages_on_links_with_faults(
         self, mode: str, zgrid: Callable[..., Result], file: str, tmp_path: Path
     ) -> None:

@@ -9,6 +9,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ from zgrid.world import World
 pytestmark = pytest.mark.usefixtures("no_leftovers")
 NEVER = 10**6
 POOL: dict[str, Any] = {"centralized": False, "message_broker": "zmq", "placement": {"pool": 2}}
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[zgrid.NetworkedGridEnv]:
+    """Ten microgrids in two workers, for tests that end nothing; each resets it. A proxy may be said to have died."""
+    with closing(zgrid.parallel_env(generate(10), **POOL, **{"broker.on_failure": "restart"})) as env:
+        env.reset(seed=0)  # its processes are there before a test looks for those that it leaves
+        yield env
+
+
+@cache
+def called(steps: int, policy_at: int = -1) -> str:
+    """The digest of agents that are called one by one."""
+    with pytest.MonkeyPatch.context() as patch, closing(zgrid.parallel_env(generate(10), centralized=True)) as env:
+        patch.setattr(alike, "SMALLEST", NEVER)
+        return digest(env, steps, policy_at=policy_at)
 
 
 def digest(env: zgrid.NetworkedGridEnv, steps: int, *, policy_at: int = -1, seed: int = 3) -> str:
@@ -108,28 +125,44 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(name, marks=pytest.mark.slow) if name == "all kinds" else name for name in CASES]
+)
 def test_columns_give_the_bits_of_agents(case: str, smallest: Any) -> None:
     content, overrides = CASES[case]
     agents, columns = both(smallest, content, 40, **overrides)
     assert agents == columns
 
 
-@pytest.mark.parametrize(("microgrids", "steps"), [(10, 40), (100, 6)])
-def test_workers_that_talk_in_columns_give_the_bits_of_agents(microgrids: int, steps: int, smallest: Any) -> None:
-    content = generate(microgrids)
+def test_workers_that_talk_in_columns_give_the_bits_of_agents(pool: zgrid.NetworkedGridEnv) -> None:
+    before = pool.stats()
+    assert digest(pool, 40, policy_at=20) == called(40, 20)
+    assert is_columnar(pool)
+    assert_said(pool.stats(), before, 10, 40)
+
+
+@pytest.mark.slow
+def test_workers_of_a_hundred_microgrids_do_too(smallest: Any) -> None:
+    content = generate(100)
     with closing(zgrid.parallel_env(content, **POOL)) as env:
-        found = digest(env, steps, policy_at=steps // 2)
+        before = env.stats()
+        found = digest(env, 6, policy_at=3)
         assert is_columnar(env)
-        stats = env.stats()
+        assert_said(env.stats(), before, 100, 6)
     smallest(NEVER)
     with closing(zgrid.parallel_env(content, centralized=True)) as env:
-        assert digest(env, steps, policy_at=steps // 2) == found
+        assert digest(env, 6, policy_at=3) == found
+
+
+def assert_said(stats: dict[str, Any], before: dict[str, Any], microgrids: int, steps: int) -> None:
+    """What has been said and refused since ``before``, of which one step was a policy's."""
+    said = Counter(stats["messages"])
+    said.subtract(before["messages"])
     resets = 1 + (steps - 1) // 24
-    assert stats["refused"] == {}
-    assert stats["messages"]["setpoint"] == 3 * microgrids, "told in messages in the one step that a policy decided"
-    assert stats["messages"]["state"] == 3 * microgrids * (steps + resets)
-    assert {stats["messages"][kind] for kind in ("network", "report")} == {microgrids * (steps + resets)}
+    assert stats["refused"] == before["refused"]
+    assert said["setpoint"] == 3 * microgrids, "told in messages in the one step that a policy decided"
+    assert said["state"] == 3 * microgrids * (steps + resets)
+    assert {said[kind] for kind in ("network", "report")} == {microgrids * (steps + resets)}
 
 
 @pytest.mark.parametrize(
@@ -218,6 +251,7 @@ def kill(env: zgrid.NetworkedGridEnv, node: str) -> None:
     os.kill(session.processes[node].popen.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_restarted_with_the_same_bits() -> None:
     content = survives("restart")
     with closing(zgrid.parallel_env(content, centralized=True)) as env:
@@ -236,18 +270,15 @@ def test_a_worker_that_is_killed_is_restarted_with_the_same_bits() -> None:
 
 
 @pytest.mark.parametrize("phase", ["states", "reports"])
-def test_a_step_that_is_said_again_is_not_taken_twice(phase: str, smallest: Any) -> None:
+def test_a_step_that_is_said_again_is_not_taken_twice(
+    phase: str, pool: zgrid.NetworkedGridEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The proxy returned while a step was open: whatever it may have lost is said again."""
-    content, episodes = generate(10), []
-    for overrides in (POOL | {"broker.on_failure": "restart"}, {"centralized": True}):
-        with closing(zgrid.parallel_env(content, **overrides)) as env:
-            if "placement" in overrides:
-                say_again_in_step(env, 2, phase)
-            episodes.append(digest(env, 6))
-    assert episodes[0] == episodes[1]
+    say_again_in_step(pool, 2, phase, monkeypatch)
+    assert digest(pool, 6) == called(6)
 
 
-def say_again_in_step(env: zgrid.NetworkedGridEnv, step: int, phase: str) -> None:
+def say_again_in_step(env: zgrid.NetworkedGridEnv, step: int, phase: str, patch: pytest.MonkeyPatch) -> None:
     """Once, before the states or the reports of a step are waited for."""
     env.reset(seed=3)
     execution: Any = env._execution
@@ -261,10 +292,12 @@ def say_again_in_step(env: zgrid.NetworkedGridEnv, step: int, phase: str) -> Non
             execution._guard._reconnect(execution._step)
         return collect(gather, kind)
 
-    execution._collect = meet
+    patch.setattr(execution, "_collect", meet)
 
 
-def test_a_node_that_is_lost_after_all_have_spoken_is_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_is_lost_after_all_have_spoken_is_answered_one_by_one(
+    pool: zgrid.NetworkedGridEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Then somebody may act here for its agents, who hear no columns."""
     looks: list[bool] = []
 
@@ -272,13 +305,11 @@ def test_a_node_that_is_lost_after_all_have_spoken_is_answered_one_by_one(monkey
         looks.append(True)
         return len(looks) != 6  # two looks a step: not after the states of the third
 
-    with closing(zgrid.parallel_env(generate(10), centralized=True)) as env:
-        expected = digest(env, 5)
     monkeypatch.setattr(Guard, "undisturbed", property(undisturbed))
-    with closing(zgrid.parallel_env(generate(10), **POOL)) as env:
-        assert digest(env, 5) == expected
-        said = env._execution._host.sent()  # type: ignore[union-attr]
-    assert said["network"] == 10 * 6
+    host = pool._execution._host  # type: ignore[union-attr]
+    before = host.sent()["network"]
+    assert digest(pool, 5) == called(5)
+    assert host.sent()["network"] - before == 10 * 6
     assert len(looks) == 10
 
 
@@ -319,6 +350,7 @@ def test_a_squad_takes_no_step_twice() -> None:
     assert squad.act(step + 1, told) is not None
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_stood_in_for() -> None:
     """Its generators then give nothing, as their safe setpoints say; the other worker's are told what they were."""
     with closing(zgrid.parallel_env(survives("fallback"), **POOL)) as env:

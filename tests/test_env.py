@@ -337,6 +337,7 @@ def test_a_diverged_step_is_a_result_and_the_next_recovers() -> None:
     assert np.isfinite(observations["mg_1"]).all()
 
 
+@pytest.mark.slow
 def test_used_in_a_forked_child_it_raises_instead_of_hanging(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"

@@ -73,6 +73,7 @@ def test_the_own_protocol_finds_the_highest_import(kind: str) -> None:
     assert traces[0] == traces[1]
 
 
+@pytest.mark.slow
 def test_the_event_protocol_crosses_a_line_within_a_period() -> None:
     run = subprocess.run(
         [sys.executable, "examples/event_protocol.py"], capture_output=True, text=True, timeout=60, check=False
@@ -84,6 +85,7 @@ def test_the_event_protocol_crosses_a_line_within_a_period() -> None:
     ], run.stderr
 
 
+@pytest.mark.slow
 def test_the_python_in_the_readme_runs() -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert blocks

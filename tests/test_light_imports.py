@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,50 +26,55 @@ RUN = "light"
 PATIENCE_S = 30.0
 IMPORT_CPU_S, NODE_CPU_S, NODE_MB = 0.5, 1.0, 60.0
 MEASURE = """
-import json, sys, time
-begin = time.process_time()
-import {module}
-print(json.dumps([time.process_time() - begin, sorted({{name.partition(".")[0] for name in sys.modules}})]))
+import importlib, json, sys, time
+told = []
+for module in sys.argv[1:]:
+    begin = time.process_time()
+    importlib.import_module(module)
+    told.append([time.process_time() - begin, sorted({name.partition(".")[0] for name in sys.modules})])
+print(json.dumps(told))
 """
+NODES = (
+    *("nodes.device", "nodes.grid", "nodes.broker", "zgrid.node", "zgrid.topology", "zgrid.messaging"),
+    *("zgrid.cli", "zgrid.cli_join"),
+)
+DECIDING = ("zgrid.devices", "zgrid.agents", "zgrid.protocols", "zgrid.policies")
 
 
-def cost_of(module: str) -> tuple[float, set[str]]:
-    """CPU seconds that an import takes in a new process, and the top-level packages that it brings."""
+@cache
+def costs_of(*modules: str) -> dict[str, tuple[float, set[str]]]:
+    """Of modules, one after the other in a new process: CPU seconds that the import takes, and the top-level packages
+    that are there after it, with those of the modules before it.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE.format(module=module)],
+        [sys.executable, "-c", MEASURE, *modules],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
     )
-    seconds, packages = json.loads(done.stdout)
-    return seconds, set(packages)
+    told = zip(modules, json.loads(done.stdout), strict=True)
+    return {module: (seconds, set(packages)) for module, (seconds, packages) in told}
 
 
 class TestImports:
     def test_the_package_itself_costs_almost_nothing(self) -> None:
-        measured = [cost_of("zgrid") for _ in range(3)]
+        measured = [costs_of.__wrapped__("zgrid")["zgrid"] for _ in range(3)]
         assert min(seconds for seconds, _ in measured) < IMPORT_CPU_S
         assert not measured[0][1] & (HEAVY | {"zmq", "numpy", "pydantic", "yaml", "msgpack"})
 
-    @pytest.mark.parametrize(
-        "module",
-        [
-            *("nodes.device", "nodes.grid", "nodes.broker", "zgrid.node", "zgrid.topology", "zgrid.messaging"),
-            *("zgrid.cli", "zgrid.cli_join"),
-        ],
-    )
+    @pytest.mark.parametrize("module", NODES)
     def test_what_a_small_node_needs_brings_nothing_heavy(self, module: str) -> None:
-        assert not cost_of(module)[1] & HEAVY
+        assert not costs_of(*NODES)[module][1] & HEAVY
 
-    @pytest.mark.parametrize("module", ["zgrid.devices", "zgrid.agents", "zgrid.protocols", "zgrid.policies"])
+    @pytest.mark.parametrize("module", DECIDING)
     def test_who_decides_brings_no_broker_and_no_file_format(self, module: str) -> None:
-        assert not cost_of(module)[1] & (HEAVY | {"zmq", "yaml"})
+        assert not costs_of(*DECIDING)[module][1] & (HEAVY | {"zmq", "yaml"})
 
     def test_the_environment_does_bring_pandapower(self) -> None:
         """Else the tests above would prove nothing."""
-        assert {"pandapower", "pettingzoo"} <= cost_of("zgrid.environment")[1]
+        assert {"pandapower", "pettingzoo"} <= costs_of("zgrid.environment")["zgrid.environment"][1]
 
 
 class Node:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ MODES: dict[str, dict[str, Any]] = {
     "zmq": {"centralized": False, "message_broker": "zmq"},
 }
 pytestmark = pytest.mark.usefixtures("no_leftovers")
+slow = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[zgrid.NetworkedGridEnv]:
+    """The three microgrids that ship, every agent a process; each test resets it."""
+    with closing(zgrid.parallel_env(str(ROOT / "topologies" / "3mg.yaml"), **MODES["zmq"])) as env:
+        env.reset(seed=0)  # its processes are there before a test looks for those that it leaves
+        yield env
 
 
 def trace(env: zgrid.NetworkedGridEnv, steps: int, seed: int, actions: str) -> tuple[str, list[Any]]:
@@ -78,6 +88,7 @@ CASES = {
 }
 
 
+@slow
 @pytest.mark.parametrize("case", CASES)
 def test_all_modes_give_the_same_bytes(case: str) -> None:
     content, actions, seed = CASES[case]
@@ -91,7 +102,7 @@ def test_all_modes_give_the_same_bytes(case: str) -> None:
     assert len(set(digests.values())) == 1, digests
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("file", ["3mg.yaml", "1mg.yaml", "3mg_reference.yaml"])
 @pytest.mark.parametrize("policy", ["rule_based", "random", "idle"])
 def test_shipped_topologies_give_the_same_bytes_in_all_modes(file: str, policy: str) -> None:
@@ -103,17 +114,29 @@ def test_shipped_topologies_give_the_same_bytes_in_all_modes(file: str, policy: 
 @pytest.mark.parametrize(
     ("file", "actions", "steps"),
     [
-        ("3mg", "actions", 96),
-        ("1mg", "policy", 96),
-        ("3mg_reference", "actions", 96),
-        ("3mg_consensus", "policy", 16),
-        ("3mg_price", "actions", 16),
-        ("3mg_p2p", "policy", 16),
+        pytest.param("1mg", "policy", 96, marks=slow),
+        pytest.param("3mg_reference", "actions", 96, marks=slow),
+        pytest.param("3mg_consensus", "policy", 16, marks=slow),
+        pytest.param("3mg_price", "actions", 16, marks=slow),
+        pytest.param("3mg_p2p", "policy", 16, marks=slow),
     ],
 )
 def test_a_shipped_topology_gives_the_same_bytes_in_all_modes(file: str, actions: str, steps: int) -> None:
     path = str(ROOT / "topologies" / f"{file}.yaml")
     digests = {mode: play(path, steps, 5, actions, **overrides)[0] for mode, overrides in MODES.items()}
+    assert len(set(digests.values())) == 1, digests
+
+
+def test_the_shipped_topology_gives_the_same_bytes_in_all_modes(three: zgrid.NetworkedGridEnv) -> None:
+    path = str(ROOT / "topologies" / "3mg.yaml")
+    digests = {mode: play(path, 96, 5, "actions", **MODES[mode])[0] for mode in ("centralized", "in_memory")}
+    digests["zmq"] = trace(three, 96, 5, "actions")[0]
+    assert len(set(digests.values())) == 1, digests
+
+
+def test_a_shipped_topology_whose_grids_are_processes_gives_the_same_bytes_in_all_modes() -> None:
+    path = str(ROOT / "topologies" / "3mg_p2p.yaml")
+    digests = {mode: play(path, 16, 5, "policy", placement="grid", **MODES[mode])[0] for mode in MODES}
     assert len(set(digests.values())) == 1, digests
 
 
@@ -176,32 +199,48 @@ def test_inline_process_and_external_agents_mix_on_one_topology(tmp_path: Path) 
     assert mixed == expected
 
 
-@pytest.mark.parametrize("placement", ["grid", {"pool": 2}, {"pool": 1}], ids=str)
-def test_every_placement_gives_the_same_bytes(placement: Any) -> None:
+def spread() -> dict[str, Any]:
     """With consensus, so that what goes between nodes is of all kinds, and with some agents elsewhere."""
     content = {**consensus(small_topology(3)), "policy": "random"}
     content["grids"]["mg_1"]["devices"]["pv_1"]["run"] = "inline"
     content["grids"]["mg_3"]["run"] = "inline"
-    expected, reference = play(content, 24, 8, "policy", centralized=True)
-    placed, arrays = play(content, 24, 8, "policy", **MODES["zmq"], placement=placement)
+    return content
+
+
+@cache
+def called() -> tuple[str, list[Any]]:
+    return play(spread(), 24, 8, "policy", centralized=True)
+
+
+@pytest.mark.parametrize(
+    "placement", [pytest.param("grid", marks=slow), {"pool": 2}, pytest.param({"pool": 1}, marks=slow)], ids=str
+)
+def test_every_placement_gives_the_same_bytes(placement: Any) -> None:
+    expected, reference = called()
+    placed, arrays = play(spread(), 24, 8, "policy", **MODES["zmq"], placement=placement)
     assert_equal(reference, arrays)
     assert placed == expected
 
 
-def test_messages_are_counted_by_kind() -> None:
-    for mode in ("in_memory", "zmq"):
-        with closing(zgrid.parallel_env(str(ROOT / "topologies" / "3mg.yaml"), **MODES[mode])) as env:
+def test_messages_are_counted_by_kind(three: zgrid.NetworkedGridEnv) -> None:
+    with closing(zgrid.parallel_env(three.topology, **MODES["in_memory"])) as in_memory:
+        for mode, env in (("in_memory", in_memory), ("zmq", three)):
             env.reset(seed=0)
             before = env.stats()["messages"]
             for _ in range(10):
                 env.step(dict.fromkeys(env.agents))
             stats = env.stats()
-        sent = {kind: stats["messages"][kind] - before.get(kind, 0) for kind in stats["messages"]}
-        per_step = {kind: count for kind, count in sent.items() if kind not in ("control", "node", "reset")}
-        assert per_step == {"action": 30, "setpoint": 90, "state": 90, "network": 30, "report": 30}, mode
-        assert stats["refused"] == {}
-        assert (stats["bytes"].get("state", 0) > 0) == (mode == "zmq")
-        assert stats["latency_ms"]["state"]["p50"] > 0.0
+            assert_counted(stats, before, mode)
+
+
+def assert_counted(stats: dict[str, Any], before: dict[str, int], mode: str) -> None:
+    """Messages of ten steps of three grids."""
+    sent = {kind: stats["messages"][kind] - before.get(kind, 0) for kind in stats["messages"]}
+    per_step = {kind: count for kind, count in sent.items() if kind not in ("control", "node", "reset")}
+    assert per_step == {"action": 30, "setpoint": 90, "state": 90, "network": 30, "report": 30}, mode
+    assert stats["refused"] == {}
+    assert (stats["bytes"].get("state", 0) > 0) == (mode == "zmq")
+    assert stats["latency_ms"]["state"]["p50"] > 0.0
 
 
 def test_agents_in_distributed_mode_hold_no_network_object() -> None:

@@ -115,6 +115,7 @@ def test_under_faults_of_links_processes_come_to_what_a_table_comes_to() -> None
     assert here.results != Table(RatioConsensus, {"rounds": 40}, line(3), seed=5).play(PROBLEMS).results
 
 
+@pytest.mark.slow
 def test_by_the_clock_what_is_lost_is_what_is_lost_in_lockstep_and_what_is_late_as_old() -> None:
     """A message that is due in its second round is two rounds old, whenever within them it really came."""
     rule: dict[str, Any] = {"loss": 0.2, "gilbert_elliott": {"p_gb": 0.2, "p_bg": 0.5}}
@@ -128,10 +129,12 @@ def test_by_the_clock_what_is_lost_is_what_is_lost_in_lockstep_and_what_is_late_
 @pytest.mark.parametrize(
     "rule",
     [
-        {"loss": 1.0},
-        {"denial": True},
-        {"partition": [["mg_1"], ["mg_2"], ["mg_3"]]},
-        {"delay": {"kind": "constant", "value": 2}, "receiver": "drop", "max_age": 1},
+        pytest.param({"loss": 1.0}, marks=pytest.mark.slow),
+        pytest.param({"denial": True}, marks=pytest.mark.slow),
+        pytest.param({"partition": [["mg_1"], ["mg_2"], ["mg_3"]]}, marks=pytest.mark.slow),
+        pytest.param(
+            {"delay": {"kind": "constant", "value": 2}, "receiver": "drop", "max_age": 1}, marks=pytest.mark.slow
+        ),
         {"delay": {"kind": "constant", "value": 0.9}, "period_s": 0.1},  # nine rounds in lockstep, three by this clock
     ],
 )
@@ -139,6 +142,7 @@ def test_by_the_clock_nothing_is_heard_where_all_is_lost_or_too_late(rule: dict[
     assert listen(rounds=3, **rule) == {name: {} for name in ring(3)}
 
 
+@pytest.mark.slow
 def test_by_the_clock_an_outage_lasts_its_steps() -> None:
     heard = listen(rounds=2, steps=2, outages=[[1, 1]])
     assert heard.keys() == set(ring(3))
@@ -146,6 +150,7 @@ def test_by_the_clock_an_outage_lasts_its_steps() -> None:
         assert set(heard[name]) == {f"{other} {(2.0, round)}" for other in neighbours for round in (1.0, 2.0)}
 
 
+@pytest.mark.slow
 def test_by_the_clock_running_sums_balance_under_loss() -> None:
     rules = [LinkConfig(kind="peer", loss=0.2)]
     run = meet(RatioConsensus, {"rounds": 200, "tolerance": 1e-9}, ring(3), PROBLEMS, period_s=0.01, links=rules)

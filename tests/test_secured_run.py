@@ -55,7 +55,9 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 
 def test_a_run_with_keys_gives_the_bytes_of_a_centralized_one(keys: Path) -> None:
-    content = small_topology(3)
+    content = small_topology(2)
+    content["grids"]["mg_2"]["devices"].pop("pv_1")
+    content["grids"]["mg_2"]["devices"].pop("ess_1")
     central, first = play(content, 30, 7, "policy", centralized=True)
     secured, second = play(content, 30, 7, "policy", **{"broker.keys": str(keys)})
     assert_equal(first, second)
@@ -83,7 +85,10 @@ def test_an_env_without_its_key_starts_nothing(keys: Path) -> None:
 
 
 def test_an_env_that_is_refused_says_so(keys: Path, tmp_path: Path) -> None:
-    with closing(zgrid.parallel_env(small_topology(), **{"broker.keys": str(keys)})) as env:
+    content = small_topology()  # nobody else is there to be refused
+    for holder in (content["grids"]["mg_1"], *content["grids"]["mg_1"]["devices"].values()):
+        holder["run"] = "inline"
+    with closing(zgrid.parallel_env(content, **{"broker.keys": str(keys)})) as env:
         (keys / "public" / "env.key").rename(tmp_path / "env.key")
         with pytest.raises(RefusedError) as caught:
             env.reset()

@@ -75,7 +75,12 @@ TOPOLOGIES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", TOPOLOGIES)
+SLOW = ("runpp", "all kinds")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TOPOLOGIES]
+)
 def test_copies_are_single_envs(name: str) -> None:
     topology, overrides = TOPOLOGIES[name]
     overrides = {**overrides, "episode_steps": STEPS}

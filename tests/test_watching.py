@@ -360,6 +360,7 @@ def test_a_run_with_keys_is_watched_by_who_has_a_key(zgrid_command: Callable[...
         run.close()
 
 
+@pytest.mark.slow
 def test_a_frozen_recorder_slows_nobody_and_changes_nothing(tmp_path: Path) -> None:
     topology = small_topology() | {"episode_steps": 200}
     path = tmp_path / "frozen.zrec"

@@ -235,6 +235,7 @@ def test_ranking_holds_over_the_year() -> None:
 # ---- every hour of data is used ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_year_of_days_uses_every_row_once() -> None:
     env = make(**{"power_flow.kind": "test_3mg:NoNetwork"})
     series = _shipped()

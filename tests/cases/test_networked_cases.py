@@ -58,9 +58,17 @@ def test_actions_change_every_return(case: str) -> None:
         assert len({round(returns[agent], 6) for returns in days}) == 3
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("policy", ["random", "rule_based"])
-def test_called_and_messaged_are_the_same_bytes(case: str, policy: str) -> None:
+@pytest.mark.parametrize(
+    ("policy", "case"),
+    [
+        ("random", "33bw"),
+        ("rule_based", "cigre_mv"),
+        ("random", "ieee123"),
+        *(pytest.param("rule_based", case, marks=pytest.mark.slow) for case in ("33bw", "ieee123")),
+        pytest.param("random", "cigre_mv", marks=pytest.mark.slow),
+    ],
+)
+def test_called_and_messaged_are_the_same_bytes(policy: str, case: str) -> None:
     overrides = {"policy": policy, "episode_steps": 12}
     called = day(case, centralized=True, **overrides)
     assert called == day(case, centralized=False, message_broker="in_memory", **overrides)

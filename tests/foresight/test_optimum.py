@@ -51,7 +51,7 @@ def plan(rehearsal: Rehearsal) -> Any:
     return rehearsal.play(asked)[0]
 
 
-@pytest.fixture(scope="module", params=[THREE, ONE], ids=["3mg", "1mg"])
+@pytest.fixture(scope="module", params=[THREE, pytest.param(ONE, marks=pytest.mark.slow)], ids=["3mg", "1mg"])
 def evaluation(request: pytest.FixtureRequest) -> Evaluation:
     """Days on which all play."""
     return evaluate(request.param, {}, Settings(episodes=2, seed=1))

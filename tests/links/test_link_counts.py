@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from test_link_wiring import MODES, RULES, content
+from test_link_wiring import MODES, RULES, content, fewer
 
 import zgrid
 from zgrid.host import Host
@@ -39,17 +39,18 @@ def stats(topology: dict[str, Any], **overrides: Any) -> list[list[dict[str, Any
 
 
 class TestStats:
-    @pytest.mark.parametrize("vertical", ["setpoint", "price_signal"])
+    @pytest.mark.parametrize("vertical", ["setpoint", pytest.param("price_signal", marks=pytest.mark.slow)])
     def test_tell_the_same_in_every_mode(self, vertical: str) -> None:
-        told = {mode: stats(content(*RULES, vertical=vertical), **overrides) for mode, overrides in MODES.items()}
+        topology = fewer(content(*RULES, vertical=vertical))
+        told = {mode: stats(topology, **overrides) for mode, overrides in MODES.items()}
         assert told["in_memory"] == told["centralized"]
         assert told["zmq"] == told["centralized"]
         kinds = {link["kind"] for link in told["centralized"][0]}
         assert kinds == {"peer", "setpoint", "state", "network", "action"}
 
-    @pytest.mark.parametrize("placement", ["grid", {"pool": 2}], ids=str)
+    @pytest.mark.parametrize("placement", [pytest.param("grid", marks=pytest.mark.slow), {"pool": 2}], ids=str)
     def test_tell_the_same_in_every_placement(self, placement: Any) -> None:
-        topology = content(*RULES)
+        topology = fewer(content(*RULES))
         topology["grids"]["mg_1"]["devices"]["pv_1"]["run"] = "inline"
         topology["grids"]["mg_3"]["run"] = "inline"
         assert stats(topology, placement=placement) == stats(topology, centralized=True)

@@ -82,6 +82,7 @@ def test_a_draw_has_the_value_it_always_had() -> None:
     assert Draws(0, "mg_1", "mg_2", "peer").uniform(1, 1, 0, LOSS) == 0.02935241343394257
 
 
+@pytest.mark.slow
 def test_five_processes_and_one_see_the_same_fates() -> None:
     together = {name: fates(name) for name in NAMES}
     code = "import json, sys; from test_link_draws import fates; print(json.dumps(fates(sys.argv[1])))"

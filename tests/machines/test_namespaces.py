@@ -215,7 +215,7 @@ def test_a_node_behind_a_link_that_was_down_rejoins(side: str, machines: tuple[M
 # ---- who may ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("has", ["no keys", "keys of its own"])
+@pytest.mark.parametrize("has", ["no keys", pytest.param("keys of its own", marks=pytest.mark.slow)])
 def test_a_stranger_is_refused_and_both_sides_say_so(has: str, machines: tuple[Machine, Machine]) -> None:
     a, b = machines
     content = on_b(small_topology(), "ess_1")

@@ -54,7 +54,7 @@ def test_kinds_of_every_size_are_known() -> None:
     assert len(find_network("feeder_1000").names().lines) == 1000
 
 
-@pytest.mark.parametrize("n", [10, pytest.param(50, marks=pytest.mark.slow), 100])
+@pytest.mark.parametrize("n", [10, *(pytest.param(n, marks=pytest.mark.slow) for n in (50, 100))])
 def test_a_feeder_keeps_its_voltages_with_a_microgrid_at_every_bus(n: int) -> None:
     joint = carrying(n)
     assert len(joint.net.bus) == 1 + 13 * n

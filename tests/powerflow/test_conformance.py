@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
 
@@ -37,7 +37,22 @@ SLOW = (
 )  # the same on another factorisation; the default suite tries it on one network
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in BACKENDS])
+QUICK = tuple(name for name in CASES if name not in ("mv_oberrhein", "ten_microgrids"))  # large, and like others
+
+
+def products(first: int, networks: Collection[str] = QUICK) -> Any:
+    """Every network on every backend. The default suite has each of ``networks`` on one of the two that are not slow,
+    by turns from the ``first`` on: so each on both of them over two tests, and each test on both.
+    """
+    found = []
+    for k, name in enumerate(CASES):
+        for j, backend in enumerate(BACKENDS):
+            quick = backend not in SLOW and name in networks and (j + k) % 2 == first
+            found.append(pytest.param(name, backend, id=f"{backend}-{name}", marks=[] if quick else pytest.mark.slow))
+    return pytest.mark.parametrize(("name", "backend"), found, indirect=["backend"])
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Callable[[CoupledNetwork], PowerFlow]:
     if "numba" in request.param and not kernels.AVAILABLE:
         pytest.skip("numba is not installed (extra fast)")
@@ -71,7 +86,7 @@ def assert_same(found: Solution, expected: Solution, where: object) -> None:
         np.testing.assert_allclose(one, other, rtol=0.0, atol=limit, equal_nan=True, err_msg=f"{where} {field}")
 
 
-@pytest.mark.parametrize("name", CASES)
+@products(0)
 def test_agrees_with_runpp_in_every_topology(name: str, backend: Callable[[CoupledNetwork], PowerFlow]) -> None:
     case = CASES[name]()
     flow = backend(case.network)
@@ -83,7 +98,7 @@ def test_agrees_with_runpp_in_every_topology(name: str, backend: Callable[[Coupl
     assert sum(one.converged for _, one in known.values()) >= 0.8 * len(known)
 
 
-@pytest.mark.parametrize("name", CASES)
+@products(1)
 def test_depends_on_nothing_that_came_before(name: str, backend: Callable[[CoupledNetwork], PowerFlow]) -> None:
     case = CASES[name]()
     one, other = backend(case.network), backend(case.network)
@@ -94,7 +109,7 @@ def test_depends_on_nothing_that_came_before(name: str, backend: Callable[[Coupl
         assert all(getattr(a, field).tobytes() == getattr(b, field).tobytes() for field in LIMITS)
 
 
-@pytest.mark.parametrize("name", CASES)
+@products(0)
 def test_a_batch_is_its_cases(name: str, backend: Callable[[CoupledNetwork], PowerFlow]) -> None:
     case = CASES[name]()
     flow = backend(case.network)
@@ -132,7 +147,7 @@ def ramp(name: str) -> list[tuple[float, Solution]]:
     return [(s, solve(flow, case, case.network.positions, (*nothing_of(case), uniform(case, s)))) for s in scales]
 
 
-@pytest.mark.parametrize("name", CASES)
+@products(1, ("case33bw", "case118", "ieee13", "three_microgrids"))  # runpp takes long to give up
 def test_converges_where_runpp_does_and_recovers(name: str, backend: Callable[[CoupledNetwork], PowerFlow]) -> None:
     case = CASES[name]()
     flow = backend(case.network)
@@ -144,14 +159,24 @@ def test_converges_where_runpp_does_and_recovers(name: str, backend: Callable[[C
     assert flow.rebuilds == 1
 
 
-def test_every_method_is_tried() -> None:
-    said = {name: FastPowerFlow(CASES[name]().network).describe() for name in CASES}
+@pytest.mark.parametrize(
+    "networks", [QUICK, pytest.param(tuple(CASES), marks=pytest.mark.slow)], ids=["those of the default suite", "all"]
+)
+def test_every_method_is_tried(networks: tuple[str, ...]) -> None:
+    said = {name: FastPowerFlow(CASES[name]().network).describe() for name in networks}
     assert said["case118"].startswith("Newton on kept arrays")
     assert all(text.startswith("fixed point on dense") for name, text in said.items() if name not in ("case118",))
 
 
 @pytest.mark.parametrize(
-    "use_numba", [False, pytest.param(True, marks=pytest.mark.skipif(not kernels.AVAILABLE, reason="no numba"))]
+    "use_numba",
+    [
+        False,
+        pytest.param(
+            True,  # takes long to compile
+            marks=[pytest.mark.slow, pytest.mark.skipif(not kernels.AVAILABLE, reason="no numba")],
+        ),
+    ],
 )
 def test_the_sparse_solver_agrees_too(use_numba: bool) -> None:
     case = CASES["three_microgrids"]()

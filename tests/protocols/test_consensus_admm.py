@@ -90,7 +90,12 @@ def optimum(name: str, flow: str) -> float:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("name", "flow", "expected"),
-    [("case14", "ac", 8081.53), ("case14", "dc", 7642.59), ("case9", "dc", 5216.03), ("case30", "dc", 565.21)],
+    [
+        ("case14", "ac", 8081.53),
+        ("case14", "dc", 7642.59),
+        pytest.param("case9", "dc", 5216.03, marks=pytest.mark.slow),
+        pytest.param("case30", "dc", 565.21, marks=pytest.mark.slow),
+    ],
 )
 def test_the_centralised_optimum_is_the_published_one(name: str, flow: str, expected: float) -> None:
     assert optimum(name, flow) == pytest.approx(expected, abs=0.01)

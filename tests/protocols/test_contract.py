@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
+
 from examples.own_protocol import MaxConsensus
 from zgrid.protocols import HORIZONTAL, VERTICAL, Local, Unit, star
 from zgrid.protocols.area import areas_of
@@ -47,7 +49,18 @@ SURPLUS = {
 }
 
 
-class TestAverageConsensus(ProtocolContract):
+class InProcessesSlowly(ProtocolContract):
+    """Those whose processes are left to the slow tests. The others have all that goes between processes: nested
+    parameters, roles and units.
+    """
+
+    @pytest.mark.slow
+    def test_over_zeromq_it_is_the_same_to_the_bit(self) -> None:
+        """Each participant in a process of its own."""
+        super().test_over_zeromq_it_is_the_same_to_the_bit()
+
+
+class TestAverageConsensus(InProcessesSlowly):
     case = Case(AverageConsensus, {"rounds": 60}, ring(5), IMPORTS)
 
 
@@ -56,23 +69,23 @@ class TestConsensusAdmm(ProtocolContract):
     case = Case(ConsensusAdmm, {"rounds": 800, "areas": areas}, line(2), AREAS, 1e-3)
 
 
-class TestDoubleAuction(ProtocolContract):
+class TestDoubleAuction(InProcessesSlowly):
     case = Case(DoubleAuction, {"rounds": 60}, line(4), SURPLUS)
 
 
-class TestExchangeAdmm(ProtocolContract):
+class TestExchangeAdmm(InProcessesSlowly):
     case = Case(ExchangeAdmm, {"rounds": 1000, "rho": 0.005}, ring(3), DISPATCH, 1e-4, ("iterations",))
 
 
-class TestIncrementalCostConsensus(ProtocolContract):
+class TestIncrementalCostConsensus(InProcessesSlowly):
     case = Case(IncrementalCostConsensus, {"rounds": 500}, line(3), DISPATCH, 1e-6)
 
 
-class TestNoHorizontal(ProtocolContract):
+class TestNoHorizontal(InProcessesSlowly):
     case = Case(NoHorizontal, {}, ring(3), DISPATCH)
 
 
-class TestP2PTrading(ProtocolContract):
+class TestP2PTrading(InProcessesSlowly):
     case = Case(P2PTrading, {"rounds": 40}, ring(4), SURPLUS)
 
 
@@ -80,15 +93,15 @@ class TestPriceSignal(ProtocolContract):
     case = Case(PriceNegotiation, {"rounds": 300}, star("mg_1", [f"{name}.dg_1" for name in UNITS]), ASKED, 1e-5)
 
 
-class TestRatioConsensus(ProtocolContract):
+class TestRatioConsensus(InProcessesSlowly):
     case = Case(RatioConsensus, {"rounds": 200}, ring(3), DISPATCH)
 
 
-class TestSecondaryControl(ProtocolContract):
+class TestSecondaryControl(InProcessesSlowly):
     case = Case(SecondaryControl, {"rounds": 30}, ring(5), VOLTAGES)
 
 
-class TestOwnProtocol(ProtocolContract):
+class TestOwnProtocol(InProcessesSlowly):
     case = Case(MaxConsensus, {"rounds": 20}, ring(5), IMPORTS)
 
 
@@ -96,7 +109,8 @@ def test_every_kind_that_talks_is_here() -> None:
     """Those without messages have nothing to hold: setpoint, none, droop."""
     tested = {
         f"{contract.case.protocol.__module__}:{contract.case.protocol.__qualname__}"
-        for contract in ProtocolContract.__subclasses__()
+        for contract in (*ProtocolContract.__subclasses__(), *InProcessesSlowly.__subclasses__())
+        if contract is not InProcessesSlowly
     }
     assert set(HORIZONTAL.values()) <= tested
     assert set(VERTICAL) == {"setpoint", "none", "droop", "price_signal"}

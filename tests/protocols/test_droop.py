@@ -73,7 +73,7 @@ def test_voltage_droop_settles_on_a_feeder() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("gain", [20.0, 40.0])
+@pytest.mark.parametrize("gain", [pytest.param(20.0, marks=pytest.mark.slow), 40.0])
 def test_a_gain_beyond_the_bound_swings_without_damping_and_settles_with_it(gain: float) -> None:
     assert feeder(gain, 40, response=1.0)[0] == 40
     iterations, voltage, _ = feeder(gain, 100, response=0.2)

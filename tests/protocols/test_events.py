@@ -59,6 +59,11 @@ class TestGossip(ProtocolContract):
 class TestAlarm(ProtocolContract):
     case = Case(Alarm, {"rounds": 20}, line(6), IMPORTS)
 
+    @pytest.mark.slow
+    def test_over_zeromq_it_is_the_same_to_the_bit(self) -> None:
+        """As gossip is, whose every bit has the order of messages in it."""
+        super().test_over_zeromq_it_is_the_same_to_the_bit()
+
 
 class Answering(EventProtocol):
     """Answers every message with its number, and keeps what it heard."""
@@ -130,6 +135,7 @@ def test_in_lockstep_it_moves_by_a_neighbour_in_a_round() -> None:
         assert [value == 0.6 for value in values] == [k <= rounds for k in range(6)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "reach"), [(Alarm, 5), (MaxConsensus, 1)])
 def test_by_the_clock_answers_cross_a_line_within_a_period(protocol: type[Protocol], reach: int) -> None:
     """Rounds by the clock come one neighbour far, however long the period."""

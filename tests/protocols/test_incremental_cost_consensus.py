@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,20 @@ def one(**parameters: Any) -> IncrementalCostConsensus:
     return IncrementalCostConsensus(config, Participant("mg_1", {"mg_2": 0.5}, size=2), generator(0, "mg_1"))
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("form", ["leader", "leaderless"])
-@pytest.mark.parametrize(
-    "faults",
-    [{"loss": 0.01}, {"loss": 0.05}, {"loss": 0.3, "delay": 3}, {"loss": 0.0, "delay": 5, "copies": 2}],
-    ids=str,
-)
+def products() -> Any:
+    """Every case in both forms under all faults; the default suite has each pair of these."""
+    forms = ("leader", "leaderless")
+    every: list[dict[str, Any]] = [
+        {"loss": 0.01}, {"loss": 0.05}, {"loss": 0.3, "delay": 3}, {"loss": 0.0, "delay": 5, "copies": 2}
+    ]  # fmt: skip
+    found = []
+    for (i, case), (j, form), (k, faults) in product(enumerate(CASES), enumerate(forms), enumerate(every)):
+        marks = [] if (i + j + k) % 2 == 0 else pytest.mark.slow
+        found.append(pytest.param(case, form, faults, id=f"{faults}-{form}-{case}", marks=marks))
+    return pytest.mark.parametrize(("case", "form", "faults"), found)
+
+
+@products()
 def test_loss_and_delay_cost_rounds_and_nothing_else(case: str, form: str, faults: dict[str, Any]) -> None:
     units, graph, demand = CASES[case]
     played = run(
@@ -95,9 +102,21 @@ def test_a_step_in_place_of_the_gain_leads_to_the_same() -> None:
     assert powers(played) == pytest.approx(optimum(THREE, 850.0)[1], abs=1e-6)
 
 
-@pytest.mark.parametrize("running_sums", [True, False])
-@pytest.mark.parametrize("form", ["leader", "leaderless"])
-@pytest.mark.parametrize("graph", [LINE, ring(3), ring(5)], ids=["line of 3", "ring of 3", "ring of 5"])
+GRAPHS = {"line of 3": LINE, "ring of 3": ring(3), "ring of 5": ring(5)}
+
+
+def forms() -> Any:
+    """Both forms with running sums and without on every graph; the default suite has each pair of these."""
+    found = []
+    for i, (name, graph) in enumerate(GRAPHS.items()):
+        for j, form in enumerate(("leader", "leaderless")):
+            for k, running_sums in enumerate((True, False)):
+                marks = [] if (i + j + k) % 2 == 0 else pytest.mark.slow
+                found.append(pytest.param(form, graph, running_sums, id=f"{name}-{form}-{running_sums}", marks=marks))
+    return pytest.mark.parametrize(("form", "graph", "running_sums"), found)
+
+
+@forms()
 def test_the_step_bound_divides_what_converges_from_what_does_not(form: str, graph: Any, running_sums: bool) -> None:
     # Limits out of reach, so that the iteration is linear.
     units = [Unit(f"unit_{k}", -1e12, 1e12, 0.002 * (k + 1), 8.0) for k in range(len(graph))]

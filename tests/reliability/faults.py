@@ -141,6 +141,14 @@ def plain(grids: int = 1) -> dict[str, Any]:
     return content
 
 
+def alone(content: dict[str, Any], *devices: str) -> dict[str, Any]:
+    """These devices of ``mg_1`` are processes, its others are with the env: fewer to start."""
+    for name, device in content["grids"]["mg_1"]["devices"].items():
+        if name not in devices:
+            device["run"] = "inline"
+    return content
+
+
 def session_of(env: zgrid.NetworkedGridEnv) -> Session:
     """The processes of an env."""
     session = env._execution._session  # type: ignore[union-attr]

@@ -34,7 +34,13 @@ def start_all(
         started.append(subprocess.Popen(command, cwd=ROOT))
 
 
-@pytest.mark.parametrize("cycles", [1, pytest.param(30, marks=[pytest.mark.endurance, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize(
+    "cycles",
+    [
+        pytest.param(1, marks=pytest.mark.slow),
+        pytest.param(30, marks=[pytest.mark.endurance, pytest.mark.timeout(900)]),
+    ],
+)
 def test_start_and_stop_with_nodes_in_any_order_and_delay(cycles: int, tmp_path: Path) -> None:
     """Each node starts up to 3 s late, in random order; no message is lost, refused or left over."""
     rng = np.random.default_rng(cycles)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, free_ports, small_topology, wait_until
-from faults import DEVICE, cable, pid_of, plain, rewards, session_of, with_device, with_policy, write_agents
+from faults import DEVICE, alone, cable, pid_of, plain, rewards, session_of, with_device, with_policy, write_agents
 
 import zgrid
 from zgrid.agents import DeviceAgent
@@ -71,7 +71,7 @@ def play(env: zgrid.NetworkedGridEnv, steps: int, events: list[str]) -> list[dic
 )
 def test_a_restart_changes_nothing_but_the_time(node: str, sent: signal.Signals) -> None:
     """A successor has heard all that its predecessor heard, and a proxy's step is said again."""
-    content = declared(node, "restart") | {"policy": "random"}
+    content = declared(node, "restart", alone(plain(), "dg_1")) | {"policy": "random"}
     expected, events = rewards(content, STEPS), []
     with closing(zgrid.parallel_env(content)) as env:
         env.reset(seed=0)
@@ -87,11 +87,12 @@ def test_a_restart_changes_nothing_but_the_time(node: str, sent: signal.Signals)
     assert events == [told if node == "broker" else f"{node}: restarted: {cause}"]
 
 
-@pytest.mark.parametrize("node", [DG, pytest.param("mg_1", marks=slow)])
-@pytest.mark.parametrize("vertical", ["price_signal", pytest.param("droop", marks=slow)])
+@slow
+@pytest.mark.parametrize("node", [DG, "mg_1"])
+@pytest.mark.parametrize("vertical", ["price_signal", "droop"])
 def test_a_successor_remembers_what_was_talked_about(node: str, vertical: str) -> None:
     """A device's part in a vertical protocol is more than the state that it says: prices, and its own corrections."""
-    content = declared(node, "restart") | {"policy": "random", "vertical": vertical}
+    content = declared(node, "restart", alone(plain(), "dg_1")) | {"policy": "random", "vertical": vertical}
     devices = content["grids"]["mg_1"]["devices"]
     devices["dg_2"] = {**devices["dg_1"], "cost_b": 80.0, "on_failure": "fail"}  # a price has to have a choice
     expected = rewards(content, STEPS)
@@ -103,7 +104,7 @@ def test_a_successor_remembers_what_was_talked_about(node: str, vertical: str) -
         assert got + play(env, STEPS - AT, []) == expected
 
 
-@pytest.mark.parametrize("vertical", ["setpoint", "price_signal"])
+@pytest.mark.parametrize("vertical", [pytest.param("setpoint", marks=slow), "price_signal"])
 def test_a_fallen_grid_has_its_devices_hold_and_go_safe_whatever_they_talk_about(vertical: str) -> None:
     content = declared("mg_1", {"kind": "fallback", "hold_steps": 1}) | {"policy": "random", "vertical": vertical}
     devices = content["grids"]["mg_1"]["devices"]
@@ -149,8 +150,10 @@ def test_who_dies_too_often_ends_the_run() -> None:
 
 
 def test_a_device_falls_back_to_its_safe_setpoint() -> None:
-    content = declared(DG, "fallback", plain(2))
+    content = declared(DG, "fallback", alone(plain(2), "dg_1"))
     content["grids"]["mg_1"]["devices"]["dg_1"]["safe"] = {"p_mw": 0.123}
+    for holder in (content["grids"]["mg_2"], *content["grids"]["mg_2"]["devices"].values()):
+        holder["run"] = "inline"
     events: list[str] = []
     with closing(zgrid.parallel_env(content)) as env:
         env.reset(seed=0)
@@ -485,7 +488,7 @@ def test_a_key_that_is_revoked_ends_no_run_of_others(tmp_path: Path) -> None:
 
 
 def test_a_device_that_hears_nothing_of_its_grid_goes_safe_by_itself_and_latches(tmp_path: Path) -> None:
-    content = declared("mg_1.dg_1", "fallback") | {"episode_steps": 1000}
+    content = declared("mg_1.dg_1", "fallback", alone(plain(), "dg_1")) | {"episode_steps": 1000}
     content["grids"]["mg_1"]["devices"]["dg_1"] |= {"run": "external", "watchdog_s": 1.0, "safe": {"p_mw": 0.11}}
     file = tmp_path / "watchdog.yaml"
     file.write_text(yaml.safe_dump(content))

@@ -132,7 +132,8 @@ class TestRows:
 
 
 class TestKilled:
-    @pytest.mark.parametrize("processes", [pytest.param("1", marks=pytest.mark.slow), "2"])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("processes", ["1", "2"])
     def test_a_study_goes_on_from_where_it_was_killed(self, processes: str, tmp_path: Path) -> None:
         long = {**CONSENSUS, "protocol": {**CONSENSUS["protocol"], "config": {"rounds": 250}}, "seeds": 5}
         file = write(tmp_path, long)
@@ -310,6 +311,7 @@ class TestEnvironment:
         differing = {name for name in row if row[name] != messages[name]} - {"run", "execution"}
         assert all(name.startswith("messages") for name in differing)
 
+    @pytest.mark.slow
     def test_rows_of_faulty_links_do_not_depend_on_processes(self, tmp_path: Path) -> None:
         study = self.faulty(tmp_path)
         run_study(study, tmp_path / "one")
