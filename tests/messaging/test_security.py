@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ from zgrid.messages import Envelope
 from zgrid.messaging import PROXY, Address, Credentials, Rights, Tap, ZmqBroker
 from zgrid.messaging.address import END
 from zgrid.messaging.checking_proxy import CheckingProxy
+from zgrid.messaging.gatekeeper import peer_of, shut_down
 from zgrid.messaging.keys import KeyRing, for_node, for_proxy, revoke, rotate
 from zgrid.watching import Ear
 
@@ -472,3 +475,44 @@ def test_what_the_proxy_refuses_is_counted_by_its_sender_and_told_to_the_env_and
     assert ear.nodes["broker"].beat.pid == proxy.popen.pid
     assert counted.items() <= {cause: count for cause, count, _ in ear.nodes["broker"].beat.refused}.items()
     env.step(dict.fromkeys(env.agents))
+
+
+class TestConnectionsBelowZeroMQ:
+    @pytest.fixture
+    def ends(self) -> Iterator[tuple[socket.socket, socket.socket]]:
+        """Both ends of a connection."""
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname()) as far,
+            server.accept()[0] as near,
+        ):
+            yield near, far
+
+    def test_one_is_shut_down_also_where_no_descriptor_is_left(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        near, far = ends
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        peer = "{}:{}".format(*far.getsockname())
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (1, limits[1]))
+            with pytest.raises(OSError, match="Too many open files"):
+                os.dup(near.fileno())
+            assert peer_of(near.fileno()) == peer
+            assert shut_down(near.fileno(), peer)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert far.recv(1) == b""
+
+    def test_one_to_somebody_else_is_let_alone(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        near, far = ends
+        assert shut_down(near.fileno(), "127.0.0.1:1")  # that one is gone
+        assert not shut_down(near.fileno(), "")  # who knows
+        near.sendall(b"x")
+        assert far.recv(1) == b"x"
+
+    def test_what_is_none_any_more_is_gone(self) -> None:
+        with socket.socket() as one:
+            descriptor = one.fileno()
+            assert peer_of(descriptor) == ""
+            assert shut_down(descriptor, "127.0.0.1:1")
+        assert peer_of(descriptor) == peer_of(-1) == ""
+        assert shut_down(descriptor, "127.0.0.1:1")

@@ -12,13 +12,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import zmq
 
 from zgrid.encoding import encode
-from zgrid.errors import BrokerError
+from zgrid.errors import BrokerError, MessageError
 from zgrid.messages import Beat, Envelope, channel
 from zgrid.messaging.address import END, Address
 from zgrid.messaging.gatekeeper import Gatekeeper, peer_of, shut_down
@@ -77,8 +78,8 @@ class CheckingProxy:
         self._names: dict[str, str] = {}
         self._says: dict[str, frozenset[bytes]] = {}
         self._granted: set[tuple[str, bytes]] = set()
-        self._connections: dict[str, set[tuple[int, str]]] = {}
-        """Over which connections each key has subscribed: descriptor, and who is at its other end."""
+        self._connections: dict[tuple[int, str], str] = {}
+        """The key that has subscribed last over a connection: a descriptor, and who is at its other end."""
         self._awaited: set[tuple[str, bytes]] | None = None
         self._deadline = self._next_look = self._next_beat = 0.0
         self._beats, self._begun_ms = 0, time.time_ns() // 1_000_000
@@ -128,7 +129,8 @@ class CheckingProxy:
         beat = Beat((), os.getpid(), (), (), refused)
         self._beats += 1
         envelope = Envelope(f"node:{PROXY}", "", self._begun_ms, self._beats, 0, 0, time.time_ns(), beat)
-        self._out.send(_BEAT + encode(envelope))
+        with suppress(MessageError):  # a name that is no text; the log has it
+            self._out.send(_BEAT + encode(envelope))
 
     # ---- messages --------------------------------------------------------------------------------------------------
 
@@ -193,10 +195,11 @@ class CheckingProxy:
             return
         self._out.setsockopt(zmq.SUBSCRIBE, topic)
         self._granted.add((user, topic))
-        known = self._connections.setdefault(user, set())
-        if connection not in known:
-            known -= {one for one in known if peer_of(one[0]) != one[1]}  # gone
-            known.add(connection)
+        if self._connections.get(connection) != user:
+            for one in [one for one, key in self._connections.items() if key == user]:
+                if peer_of(one[0]) not in (one[1], ""):
+                    del self._connections[one]  # it has gone, and another has its descriptor
+            self._connections[connection] = user
         if self._awaited:
             self._awaited.discard((user, topic))
 
@@ -211,17 +214,22 @@ class CheckingProxy:
         """See whether the folder changed. Who was revoked hears no more."""
         if self._ring.refresh():
             self._settle()
-            for user in self._connections.keys() - self._names.keys():
+            for user in set(self._connections.values()) - self._names.keys():
                 self._cut(user)
 
     def _cut(self, user: str) -> None:
         """Close the connections over which a key has subscribed; whoever has it connects again, and is refused.
 
-        ZeroMQ closes none by itself, so this ends them below it, if there still is who was there.
+        ZeroMQ closes none by itself, so this ends them below it, if there still is who was there. Where that cannot be
+        told, all are cut.
         """
-        for descriptor, peer in self._connections.pop(user):
-            shut_down(descriptor, peer)
+        mine = [one for one, key in self._connections.items() if key == user]
+        for one in mine:
+            del self._connections[one]
         self._granted = {one for one in self._granted if one[0] != user}
+        gone = [shut_down(descriptor, peer) for descriptor, peer in mine]
+        if not all(gone):
+            self._reopen()
 
     def _reopen(self) -> None:
         """A new socket for subscribers on the same port. What was sent is still delivered, and what comes waits until

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket as sockets
 import struct
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 import zmq
 from zmq.utils import z85
@@ -106,16 +105,38 @@ class Gatekeeper:
 
 def peer_of(descriptor: int) -> str:
     """Who is at the other end of a connection of this process, if it still is."""
+    if descriptor < 0:
+        return ""
     try:
-        with sockets.socket(fileno=os.dup(descriptor)) as connection:
-            host, port = connection.getpeername()[:2]
-            return f"{host}:{port}"
+        with _borrowed(descriptor) as connection:
+            return _name_of_peer(connection)
     except OSError:
         return ""
 
 
-def shut_down(descriptor: int, peer: str) -> None:
-    """End a connection of this process, if it is still the one to this peer."""
-    with suppress(OSError), sockets.socket(fileno=os.dup(descriptor)) as connection:
-        if peer_of(descriptor) == peer:
-            connection.shutdown(sockets.SHUT_RDWR)
+def shut_down(descriptor: int, peer: str) -> bool:
+    """End a connection of this process, if it is still the one to this peer; whether that peer is certainly gone."""
+    if not peer:
+        return False
+    try:
+        with _borrowed(descriptor) as connection:
+            if _name_of_peer(connection) == peer:
+                connection.shutdown(sockets.SHUT_RDWR)
+    except OSError:
+        pass  # no connection, or none any more
+    return True
+
+
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[sockets.socket]:
+    """A descriptor of somebody else as a socket: a copy would need one more, and there may be none left."""
+    connection = sockets.socket(fileno=descriptor)
+    try:
+        yield connection
+    finally:
+        connection.detach()
+
+
+def _name_of_peer(connection: sockets.socket) -> str:
+    host, port = connection.getpeername()[:2]
+    return f"{host}:{port}"
