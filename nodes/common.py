@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 FAILED = 1
+_NODES_PER_CORE = 2
 
 
 def parser(kind: str, what: str, example: str, *, checks: bool) -> argparse.ArgumentParser:
@@ -82,8 +83,9 @@ def address_of(arguments: argparse.Namespace, topology: Topology) -> Address:
 def finish_before_others() -> None:
     """Do not interrupt a running process when a message wakes this one (Linux).
 
-    In lockstep nobody is in a hurry: a node that sleeps until a core is free finds several messages at once. With more
-    nodes than cores that makes steps about a tenth faster.
+    In lockstep nobody is in a hurry: a node that sleeps until a core is free finds several messages at once. With many
+    more nodes than cores that makes steps about a tenth faster; with few it gains nothing, and beside other programs
+    they would wait for those.
     """
     if not hasattr(os, "SCHED_BATCH"):
         return
@@ -103,9 +105,11 @@ def agent_main(kind: str, example_id: str, argv: Sequence[str] | None) -> int:
 
 def _host_agent(arguments: argparse.Namespace) -> None:
     from zgrid.node import serve
+    from zgrid.topology.nodes import node_plans
 
     topology = topology_of(arguments)
-    finish_before_others()
+    if len(node_plans(topology)) > _NODES_PER_CORE * (os.cpu_count() or 1):
+        finish_before_others()
     serve(topology, arguments.id, address_of(arguments, topology), Signs(arguments.signs))
 
 

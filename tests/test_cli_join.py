@@ -199,6 +199,90 @@ def test_what_cannot_be_is_told_before_anything_starts(arguments: tuple[str, ...
         assert "pid" not in process.said
 
 
+ACTS = """
+import os, sys, time
+pipe = int(sys.argv[sys.argv.index("--signs") + 1])
+for word in sys.argv[1]:
+    if word in "+-":
+        os.write(pipe, word.encode())
+    elif word == "s":
+        time.sleep(60)
+    elif word == "x":
+        os._exit(int(sys.argv[2]))
+"""
+
+
+class TestBegunAnew:
+    """What a parent on another machine than the env's does with nodes that end."""
+
+    @pytest.fixture
+    def session(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+        (tmp_path / "acts.py").write_text(ACTS)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        made = content(silence_s=0.5)
+        made["grids"]["mg_1"]["on_failure"] = {"kind": "restart", "maximum": 2, "backoff_s": 0.0}
+        made["grids"]["mg_1"]["devices"]["dg_1"]["on_failure"] = "fallback"
+        session = Session(load(made), lenient=True)
+        yield session
+        session.stop()
+
+    def settle(self, session: Session, holds: Any) -> bool:
+        """Look after the processes until something holds."""
+
+        def look() -> bool:
+            session.supervise()
+            return bool(holds())
+
+        return wait_until(look, 20.0)
+
+    def test_one_that_took_part_is_but_not_too_often(self, session: Session) -> None:
+        pids = {session.spawn("mg_1", "acts", ["+x", "3"]).popen.pid}
+        process = session.processes["mg_1"]
+        assert self.settle(session, lambda: pids.add(session.processes["mg_1"].popen.pid) or _left(session, "mg_1"))
+        assert len(pids) == 3
+        assert session.causes["mg_1"] == "exited with code 3"
+        assert session.processes["mg_1"] is not process
+
+    def test_one_that_never_took_part_is_not(self, session: Session) -> None:
+        process = session.spawn("mg_1", "acts", ["x", "1"])
+        assert self.settle(session, lambda: _left(session, "mg_1"))
+        assert session.processes["mg_1"] is process
+
+    def test_nobody_is_once_another_was_told_that_the_run_is_over(self, session: Session) -> None:
+        session.spawn("mg_1.pv_1", "acts", ["+-x", "0"]).popen.wait(20.0)
+        process = session.spawn("mg_1", "acts", ["+x", "3"])
+        assert self.settle(session, lambda: _left(session, "mg_1"))
+        assert session.processes["mg_1"] is process
+
+    def test_one_that_says_no_more_that_it_lives_is_but_not_one_that_rests(self, session: Session) -> None:
+        process, rests = session.spawn("mg_1", "acts", ["+s"]), session.spawn("mg_1.pv_1", "acts", ["+-s"])
+        assert self.settle(session, lambda: session.processes["mg_1"] is not process)
+        assert session.causes["mg_1"] == "its process hangs: it has not said for 0.5 s that it lives"
+        assert process.popen.returncode == -signal.SIGKILL
+        assert rests.popen.poll() is None
+
+    def test_one_that_may_not_be_is_killed_when_it_hangs_unless_it_may_come_back(self, session: Session) -> None:
+        fails, falls_back = session.spawn("mg_1.pv_1", "acts", ["+s"]), session.spawn("mg_1.dg_1", "acts", ["+s"])
+        assert self.settle(session, lambda: fails.popen.poll() is not None and falls_back.may_end)
+        assert fails.popen.returncode == -signal.SIGKILL
+        assert falls_back.popen.poll() is None
+
+
+def _left(session: Session, name: str) -> bool:
+    process = session.processes[name]
+    return process.may_end and process.popen.poll() is not None
+
+
+def test_nodes_that_find_no_proxy_are_not_begun_anew_either(tmp_path: Path) -> None:
+    made = content(ready_timeout_s=0.5)
+    for device in ("ess_1", "pv_1"):
+        made["grids"]["mg_1"]["devices"][device]["on_failure"] = {"kind": "restart", "backoff_s": 0.0}
+    with joined(tmp_path / "log", write(tmp_path, made), "--connect", "127.0.0.1:1,2", "--host", THERE) as process:
+        assert process.popen.wait(PATIENCE_S) == 1
+        assert process.said.count("ended with code 1; it is not begun anew") == 2
+        assert "begins anew" not in process.said
+
+
 def test_nodes_that_find_no_proxy_end_with_an_error(tmp_path: Path) -> None:
     arguments = (write(tmp_path, content(ready_timeout_s=0.5)), "--connect", "127.0.0.1:1,2", "--host", THERE)
     with joined(tmp_path / "log", *arguments) as process:

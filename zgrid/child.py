@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 from zgrid.lifeline import LIVES
+from zgrid.nursery import Sprout
 
+Child: TypeAlias = "subprocess.Popen[str] | Sprout"
 _TAIL_BYTES = 4000
 _TAIL_LINES = 12
 _STOPPED_S, _LOOKED_S = 1.0, 0.8
@@ -23,7 +25,7 @@ class Process:
     """One child. Its messages go to ``log``, a file without a name, so nothing is left however it ends."""
 
     name: str
-    popen: subprocess.Popen[str]
+    popen: Child
     log: IO[bytes]
     module: str
     arguments: tuple[str, ...]
@@ -36,6 +38,8 @@ class Process:
     due: float | None = None
     """When it begins anew."""
     lives: bool = False
+    has_lived: bool = False
+    """Whether it has ever said that it lives."""
     heard_at: float = 0.0
     listened_at: float = 0.0
 
@@ -70,6 +74,7 @@ class Process:
             said = os.read(self.signs, 65536)
         if said:
             self.lives = said.endswith(LIVES)
+            self.has_lived |= LIVES in said
         if said or now - self.listened_at > _LOOKED_S:
             self.heard_at = now
         self.listened_at = now
@@ -78,6 +83,7 @@ class Process:
     def how_it_ended(self) -> str:
         """In words."""
         code = self.popen.returncode
+        assert code is not None
         return f"killed by signal {-code}" if code < 0 else f"exited with code {code}"
 
     def close(self) -> None:
@@ -88,6 +94,8 @@ class Process:
                     stream.close()
         if self.signs is not None:
             os.close(self.signs)
+        if isinstance(self.popen, Sprout):
+            self.popen.close()
         self.log.close()
 
 

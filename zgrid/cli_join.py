@@ -116,7 +116,8 @@ def _address(given: str | None, topology: Topology) -> Address:
 def _take_part(topology: Topology, names: Sequence[str], address: Address) -> bool:
     """Start the nodes, show what they log, and wait until all have ended; whether all were told that the run is over.
 
-    Those with ``on_failure: restart`` are begun anew; of the others it is the env's to decide.
+    Those with ``on_failure: restart`` are begun anew, if they have taken part and as long as no other was told that the
+    run is over; of the rest it is the env's to decide.
     """
     session = Session(topology, lenient=True)
     try:
@@ -134,25 +135,23 @@ def _follow(session: Session) -> None:
     shown: dict[Process, int] = {}
     running = list(session.processes)
     while running:
-        with suppress(subprocess.TimeoutExpired):
-            session.processes[running[0]].popen.wait(_LOOK_S)
         looked_at = [session.processes[name] for name in running]
+        waits = next((process for process in looked_at if process.popen.poll() is None), None)
+        with suppress(subprocess.TimeoutExpired):
+            time.sleep(_LOOK_S) if waits is None else waits.popen.wait(_LOOK_S)
         ended = [process for process in looked_at if process.popen.poll() is not None]
         for process in looked_at:
             shown[process] = _show(process, shown.get(process, 0))
         for name in session.supervise():
-            _say(name, f"{session.causes[name]}; {'it begins anew' if _returns(session, name) else 'it is left alone'}")
+            if session.processes[name].due is not None:
+                _say(name, f"{session.causes[name]}; it begins anew")
         for process in ended:
-            if session.processes[process.name] is process and process.due is None:
-                code = process.popen.returncode
-                _say(process.name, "the run is over" if code == 0 else f"ended with code {code}; it is not begun anew")
+            if session.processes[process.name] is process and process.due is None and process.may_end:
+                _say(process.name, f"ended with code {process.popen.returncode}; it is not begun anew")
                 running.remove(process.name)
-
-
-def _returns(session: Session, name: str) -> bool:
-    """Whether a process has begun anew, or is about to."""
-    process = session.processes[name]
-    return process.due is not None or process.popen.poll() is None
+            elif process.popen.returncode == 0:
+                _say(process.name, "the run is over")
+                running.remove(process.name)
 
 
 def _show(process: Process, start: int) -> int:

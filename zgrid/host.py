@@ -15,7 +15,7 @@ from zgrid.messages import ENV, KIND, Batch, Beat, Body, Columns, Envelope, Fail
 from zgrid.messaging import MessageBroker, count_refusal
 from zgrid.post import Post
 
-_LATENCIES = 2000
+_LATENCIES = 500
 _EVERYBODY: frozenset[str] = frozenset(("*",))
 
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from zgrid.child import Process
 from zgrid.command import sigterm_raises
-from zgrid.errors import Finding, TopologyError, ZgridError
+from zgrid.errors import Finding, NodeDiedError, TopologyError, ZgridError
 from zgrid.messaging import PROXY, Address
 from zgrid.play import Plan
 from zgrid.session import Session
@@ -20,6 +20,7 @@ from zgrid.topology import Topology
 from zgrid.view import ConsoleView, relay
 
 ENV_NODE = "env"
+_LAST_WORD_S = 2.0
 _LOOK_S = 0.1
 
 
@@ -159,12 +160,17 @@ def _lines(process: Process, session: Session) -> Iterator[str]:
     assert process.popen.stdout is not None
     fd = process.popen.stdout.fileno()
     rest = b""
-    looked = 0.0
+    looked = patience = 0.0
     while True:
         readable, _, _ = select.select([fd], [], [], _LOOK_S)
         if time.monotonic() - looked > _LOOK_S:
             looked = time.monotonic()
-            session.supervise()
+            try:
+                session.supervise()
+            except NodeDiedError as error:
+                patience = patience or looked + _LAST_WORD_S
+                if error.exit_code != 0 or looked > patience:
+                    raise  # else the env has told it to stop, and is about to say why
         if not readable:
             continue
         part = os.read(fd, 65536)

@@ -6,6 +6,7 @@ import os
 import select
 import sys
 import threading
+import time
 from contextlib import suppress
 
 ORPHANED = 70
@@ -31,6 +32,17 @@ def read_topology_line() -> str:
 def watch_parent() -> None:
     """End this process at once when its standard input closes or its parent changes, from a thread of its own."""
     threading.Thread(target=_watch, args=(os.getppid(),), daemon=True, name="lifeline").start()
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after its parent has ended, also before it has a topology; from a thread of its own."""
+    threading.Thread(target=_outlive_nobody, args=(parent,), daemon=True, name="parent").start()
+
+
+def _outlive_nobody(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os._exit(ORPHANED)
 
 
 def _watch(parent: int) -> None:

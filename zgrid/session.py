@@ -13,14 +13,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from zgrid.child import Process, alive, wait
+from zgrid.child import Child, Process, alive, wait
 from zgrid.errors import BrokerError, NodeDiedError, NodeSilentError
 from zgrid.failure import FAIL, OnFailure, Restarts, strictest
 from zgrid.machines import ANY, is_here, own_address
 from zgrid.messaging import PROXY, Address
+from zgrid.nursery import AVAILABLE, Nursery
 from zgrid.runfile import RunFile
 from zgrid.topology import Topology
 from zgrid.topology.nodes import NodePlan, node_plans
+
+FORKED = frozenset(("nodes.device", "nodes.grid"))
+"""The modules of nodes that a nursery forks."""
 
 _PROXY_START_S = 20.0
 _LEAVE_S, _TERM_S, _KILL_S = 1.0, 1.3, 1.0
@@ -50,6 +54,7 @@ class Session:
         self._json = topology.model_dump_json()
         self.address: Address | None = None
         self._runfile: RunFile | None = None
+        self._nursery: Nursery | None = None
 
     def start_proxy(self) -> Address:
         """Start the proxy and wait until it listens.
@@ -89,17 +94,20 @@ class Session:
         """Start ``python -m module`` with the topology on its standard input."""
         log, begun_ms = tempfile.TemporaryFile(), time.time_ns() // 1_000_000  # noqa: SIM115 - closed in stop()
         ends = os.pipe() if self._lenient else ()
-        told = ("--signs", str(ends[1])) if ends else ()
-        popen = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments, *told],
-            stdin=subprocess.PIPE,
-            stdout=log if stdout is None else stdout,
-            stderr=log,
-            env=child_environment(),
-            start_new_session=True,
-            pass_fds=ends[1:],
-            text=True,
-        )
+        told = [*arguments, *(("--signs", str(ends[1])) if ends else ())]
+        if AVAILABLE and module in FORKED:
+            popen: Child = self._living_nursery().fork(name, module, told, child_environment(), log, ends[1:])
+        else:
+            popen = subprocess.Popen(
+                [sys.executable, "-m", module, *told],
+                stdin=subprocess.PIPE,
+                stdout=log if stdout is None else stdout,
+                stderr=log,
+                env=child_environment(),
+                start_new_session=True,
+                pass_fds=ends[1:],
+                text=True,
+            )
         for end in ends[1:]:
             os.close(end)
         for end in ends[:1]:
@@ -113,6 +121,15 @@ class Session:
         )
         return process
 
+    def _living_nursery(self) -> Nursery:
+        """What forks nodes; anew where it is gone."""
+        if self._nursery is not None and not self._nursery.is_alive:
+            self._nursery.close()
+            self._nursery = None
+        if self._nursery is None:
+            self._nursery = Nursery(child_environment())
+        return self._nursery
+
     def supervise(self) -> list[str]:
         """See whether all are alive; end and begin anew what may, as the topology declares. The names of those that
         have failed and were not told before.
@@ -123,7 +140,9 @@ class Session:
         """
         failed = []
         for process in list(self.processes.values()):
-            if process.due is not None:
+            if process.due is not None and self._is_over:
+                process.due, process.may_end = None, True
+            elif process.due is not None:
                 self._begin_anew(process)
             elif not process.may_end and self._has_failed(process):
                 failed.append(process.name)
@@ -144,7 +163,8 @@ class Session:
         if not cause:
             return False
         policy, name = self._policy(process.name), process.name
-        delay_s = self._restarts.allow(name, policy, time.monotonic())
+        returns = not self._lenient or (process.has_lived and not self._is_over)
+        delay_s = self._restarts.allow(name, policy, time.monotonic()) if returns else None
         if delay_s is None and policy.kind != "fallback" and not self._lenient:
             code = process.popen.returncode
             if code is not None:
@@ -155,17 +175,25 @@ class Session:
         if delay_s is not None:
             process.popen.kill()
             process.due = time.monotonic() + delay_s
-            self._begin_anew(process)
+            if not self._lenient:  # else its last lines are to be shown before
+                self._begin_anew(process)
+        elif self._lenient and policy.kind != "fallback":
+            process.popen.kill()  # it is stopped or hangs; nobody else here can
         return True
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether one here was told that the run is over, where only they are told."""
+        return self._lenient and any(process.popen.poll() == 0 for process in self.processes.values())
 
     def _cause(self, process: Process) -> str:
         """Why a process is taken for failed; empty where it is not."""
-        code = process.popen.poll()
+        code, hangs = process.popen.poll(), process.hangs(limit_s := self.topology.broker.silence_s)
         if code is not None:
             return "" if self._lenient and code == 0 else process.how_it_ended()
         if process.is_stopped():
             return "its process is stopped (SIGSTOP)"
-        if process.hangs(limit_s := self.topology.broker.silence_s):
+        if hangs:
             return f"its process hangs: it has not said for {limit_s:g} s that it lives"
         return ""
 
@@ -239,6 +267,9 @@ class Session:
         for process in everybody:
             process.close()
         self.processes.clear()
+        if self._nursery is not None:
+            self._nursery.close()
+            self._nursery = None
 
     def let_go(self) -> None:
         """From now on agents may end by themselves: they were told that the run is over."""

@@ -270,7 +270,10 @@ def test_a_process_that_hangs_is_ended_and_begun_anew(
 
 
 @slow
-@pytest.mark.parametrize(("acts", "told"), [("hang", "its process hangs"), ("kill", "killed by signal 9")])
+@pytest.mark.parametrize(
+    ("acts", "told"),
+    [("hang", "its process hangs"), ("kill", "killed by signal 9"), ("stop", "its process is stopped")],
+)
 def test_a_node_of_another_machine_that_hangs_or_dies_is_begun_anew_there(
     acts: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
