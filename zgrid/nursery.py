@@ -23,7 +23,16 @@ from typing import IO, Any
 from zgrid.errors import NodeDiedError
 from zgrid.lifeline import ORPHANED
 
-AVAILABLE = hasattr(os, "pidfd_open") and hasattr(socket, "send_fds")
+
+def _is_available() -> bool:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):  # another system, or a sandbox that forbids it
+        return False
+    return hasattr(socket, "send_fds")
+
+
+AVAILABLE = _is_available()
 """Whether this system can have one."""
 
 LARGEST = 1 << 20
