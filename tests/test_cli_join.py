@@ -165,7 +165,7 @@ def test_forever_waits_for_the_next_run_and_a_signal_ends_it(tmp_path: Path) -> 
             assert process.says("the run is over", 2 * number), process.said
             assert process.says("pid", 2 * number + 2), process.said
         nodes = descendants(process.popen.pid)
-        assert len(nodes) == 2
+        assert len(nodes) == 3, "two nodes, and what forks them"
         process.popen.send_signal(signal.SIGTERM)
         assert process.popen.wait(5.0) == 143, process.said
         assert not any(map(is_alive, nodes))
