@@ -10,46 +10,87 @@ import os
 import select
 import socket
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from zgrid.devices import DEVICES
 from zgrid.lifeline import end_with
-from zgrid.nursery import LARGEST
 
 _MODULES = ("nodes.device", "nodes.grid", "zgrid.node")
 _NAME = 15
 """Bytes of a process's name."""
 
+_LARGEST, _DESCRIPTORS = 4096, 8
 
-def serve(parent: socket.socket) -> dict[str, Any] | None:
-    """Fork until the parent is gone: then None. In each node that is forked: what it is asked to be."""
-    poll, pids = select.poll(), dict[int, int]()
-    poll.register(parent, select.POLLIN)
-    while True:
-        for descriptor, _ in poll.poll():
-            if descriptor != parent.fileno():
-                poll.unregister(descriptor)
-                pid, status = os.waitpid(pids.pop(descriptor), 0)
-                os.close(descriptor)
-                parent.send(json.dumps({"pid": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
-                continue
-            data, given, _, _ = socket.recv_fds(parent, LARGEST, 8)
-            if not data:
-                return None
-            asked: dict[str, Any] = {**json.loads(data), "parent": os.getpid()}
+
+class Nursery:
+    """Forks until its parent is gone."""
+
+    def __init__(self, parent: socket.socket, parent_pid: int) -> None:
+        self._parent, self._parent_pid = parent, parent_pid
+        self._lifeline = os.pidfd_open(parent_pid)
+        self._poll, self._pids = select.poll(), dict[int, int]()
+        for descriptor in (parent.fileno(), self._lifeline):
+            self._poll.register(descriptor, select.POLLIN)
+
+    def serve(self) -> dict[str, Any] | None:
+        """None when the parent is gone; in each node that is forked: what it is asked to be.
+
+        The parent's end is seen by its process, not only by the socket, which a fork of it may keep open.
+        """
+        while os.getppid() == self._parent_pid:
+            for descriptor, _ in self._poll.poll():
+                if descriptor == self._lifeline:
+                    return None
+                if descriptor in self._pids:
+                    self._tell_end(descriptor)
+                    continue
+                data, given, _, _ = socket.recv_fds(self._parent, _LARGEST, _DESCRIPTORS)
+                if not data:
+                    return None
+                asked = self._fork(int(data), given)
+                if asked is not None:
+                    return asked
+        return None
+
+    def _tell_end(self, pidfd: int) -> None:
+        """A node has ended: say how."""
+        self._poll.unregister(pidfd)
+        pid, status = os.waitpid(self._pids.pop(pidfd), 0)
+        os.close(pidfd)
+        self._say({"pid": pid, "code": os.waitstatus_to_exitcode(status)})
+
+    def _fork(self, serial: int, given: list[int]) -> dict[str, Any] | None:
+        """Fork one, and say which; in it: what it is asked to be."""
+        try:
+            file, *others = given
+            asked: dict[str, Any] = json.loads(os.pread(file, os.fstat(file).st_size, 0)) | {"parent": os.getpid()}
             pid = os.fork()
-            if pid == 0:
-                parent.close()
-                for other in pids:
-                    os.close(other)
-                _take_place(given, asked["signs"])
-                return asked
-            for other in given:
-                os.close(other)
-            pidfd = os.pidfd_open(pid)
-            pids[pidfd] = pid
-            poll.register(pidfd, select.POLLIN)
-            socket.send_fds(parent, [json.dumps({"pid": pid}).encode()], [pidfd])
+        except (OSError, ValueError) as error:  # no descriptor or no process is left, here or on the way here
+            self._say({"serial": serial, "error": str(error)})
+            _close(given)
+            return None
+        if pid == 0:
+            self._parent.close()
+            _close((file, self._lifeline, *self._pids))
+            _take_place(others, asked["signs"])
+            return asked
+        _close(given)
+        pidfd = os.pidfd_open(pid)
+        self._pids[pidfd] = pid
+        self._poll.register(pidfd, select.POLLIN)
+        self._say({"serial": serial, "pid": pid}, pidfd)
+        return None
+
+    def _say(self, told: dict[str, Any], *descriptors: int) -> None:
+        with suppress(ConnectionError):  # the parent has gone; the next look tells
+            socket.send_fds(self._parent, [json.dumps(told).encode()], list(descriptors))
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _take_place(given: list[int], signs: list[int]) -> None:
@@ -58,8 +99,7 @@ def _take_place(given: list[int], signs: list[int]) -> None:
     wanted = [0, 1, *signs]
     above = 1 + max(wanted)  # so that none is overwritten before its turn
     kept = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, above) for descriptor in given]
-    for descriptor in given:
-        os.close(descriptor)
+    _close(given)
     for descriptor, place in zip(kept, wanted, strict=True):
         os.dup2(descriptor, place)
         os.close(descriptor)
@@ -73,10 +113,13 @@ def become(asked: dict[str, Any]) -> int:
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])
-    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:0] = [entry for entry in path if entry and entry not in sys.path]
+    mine = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    _, *others = sys.path  # the first is the folder of the nursery
+    sys.path[:] = [asked["folder"], *mine, *(entry for entry in others if entry not in mine)]
     importlib.invalidate_caches()
-    with open("/proc/self/comm", "w", encoding="utf-8") as file:
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()  # else all nodes would draw the same
+    with suppress(OSError), open("/proc/self/comm", "w", encoding="utf-8") as file:
         file.write(asked["name"][:_NAME])
     module = importlib.import_module(asked["module"])
     sys.argv = [str(module.__file__), *asked["arguments"]]
@@ -90,7 +133,7 @@ def main() -> int:
     gc.collect()
     gc.freeze()  # what is here by now stays for good, and is not touched to see whether it does
     gc.disable()
-    asked = serve(socket.socket(fileno=int(sys.argv[1])))
+    asked = Nursery(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])).serve()
     return 0 if asked is None else become(asked)
 
 

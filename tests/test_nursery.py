@@ -123,6 +123,98 @@ def test_descriptors_for_signs_are_where_they_are_said_to_be(nursery: Nursery, f
     child.close()
 
 
+def test_an_environment_may_be_large(nursery: Nursery, folder: Path, log: IO[bytes]) -> None:
+    environment = {**child_environment(), "PYTHONPATH": f"{folder}:{ROOT}", "MARK": "x" * 1000}
+    environment |= {f"MORE_{k}": "y" * 100_000 for k in range(4)}
+    child = nursery.fork("mg_1", "tells", ["go"], environment, log)
+    child.stdin.close()
+    assert child.wait(PATIENCE_S) == 5
+    assert "x" * 1000 in written(log)
+    child.close()
+
+
+def test_the_folders_of_plug_ins_come_first_also_relative_ones(nursery: Nursery, folder: Path, log: IO[bytes]) -> None:
+    (folder / "plugins").mkdir()
+    (folder / "plugins" / "tells.py").write_text(
+        "import os, sys\nfrom pathlib import Path\n"
+        "def main(argv):\n    print([str(Path(e)) for e in sys.path[:3]], flush=True)\n    return 6\n"
+    )
+    (folder / "tells.py").unlink()
+    environment = {**child_environment(), "PYTHONPATH": f"plugins/:{ROOT}"}
+    child = nursery.fork("mg_1", "tells", [], environment, log)
+    child.stdin.close()
+    assert child.wait(PATIENCE_S) == 6
+    assert written(log).strip() == str([str(folder), str(folder / "plugins"), str(ROOT)])
+    child.close()
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_another(
+    nursery: Nursery, folder: Path, log: IO[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork(nursery, folder, log, "go").wait(PATIENCE_S)
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(nursery, "_answer", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fork(nursery, folder, log, "go")
+    child = fork(nursery, folder, log, "stay")
+    assert wait_until(lambda: Path(f"/proc/{child.pid}/comm").read_text().startswith("mg_1.some"), PATIENCE_S)
+    assert child.poll() is None
+    child.kill()
+    assert child.wait(PATIENCE_S) == -signal.SIGKILL
+    child.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def _interrupted(name: str) -> tuple[int, int]:
+    raise KeyboardInterrupt
+
+
+def test_it_ends_with_its_parent_also_where_a_fork_of_that_lives_on(tmp_path: Path) -> None:
+    script = (
+        "import os, time\nfrom zgrid.session import Session\nfrom zgrid.topology import load\n"
+        "session = Session(load('1mg'))\nsession.start_agents(session.start_proxy())\n"
+        "child = os.fork()\nprint(child or 'child', flush=True) if child else None\ntime.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        sibling = int(process.stdout.readline())
+        below = descendants(process.pid) - {sibling}
+        process.kill()
+        process.stdout.close()
+    nodes = [pid for pid in below if "broker" not in Path(f"/proc/{pid}/cmdline").read_text()]
+    try:
+        assert len(nodes) > 4
+        assert wait_until(lambda: not any(map(is_alive, nodes)), PATIENCE_S)
+        assert is_alive(sibling)
+    finally:
+        os.kill(sibling, signal.SIGKILL)
+    assert wait_until(lambda: not any(map(is_alive, below)), PATIENCE_S)
+
+
+def test_a_session_that_cannot_begin_a_node_anew_still_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = small_topology()
+    content["grids"]["mg_1"]["on_failure"] = {"kind": "restart", "backoff_s": 0.0}
+    session = Session(load(content))
+    try:
+        session.start_agents(session.start_proxy())
+        session.processes["mg_1"].popen.kill()
+        session.processes["mg_1"].popen.wait(PATIENCE_S)
+        with monkeypatch.context() as patch:
+            patch.setattr(session, "_start", _no_descriptor)
+            for _ in range(2):
+                with pytest.raises(OSError, match="Too many"):
+                    session.supervise()
+    finally:
+        session.stop()
+    assert not session.processes
+
+
+def _no_descriptor(*_: object) -> None:
+    raise OSError(24, "Too many open files")
+
+
 def test_nodes_end_when_what_forked_them_is_gone(nursery: Nursery, tmp_path: Path, log: IO[bytes]) -> None:
     session = Session(load(small_topology()))
     try:

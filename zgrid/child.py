@@ -87,13 +87,14 @@ class Process:
         return f"killed by signal {-code}" if code < 0 else f"exited with code {code}"
 
     def close(self) -> None:
-        """Close its pipes and its log; it has ended."""
+        """Close its pipes and its log; it has ended. Again is harmless."""
         for stream in (self.popen.stdin, self.popen.stdout):
             if stream is not None:
                 with suppress(BrokenPipeError):  # unread input of a process that is gone
                     stream.close()
         if self.signs is not None:
             os.close(self.signs)
+            self.signs = None
         if isinstance(self.popen, Sprout):
             self.popen.close()
         self.log.close()

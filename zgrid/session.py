@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from zgrid.child import Child, Process, alive, wait
 from zgrid.errors import BrokerError, NodeDiedError, NodeSilentError
@@ -94,22 +95,16 @@ class Session:
         """Start ``python -m module`` with the topology on its standard input."""
         log, begun_ms = tempfile.TemporaryFile(), time.time_ns() // 1_000_000  # noqa: SIM115 - closed in stop()
         ends = os.pipe() if self._lenient else ()
-        told = [*arguments, *(("--signs", str(ends[1])) if ends else ())]
-        if AVAILABLE and module in FORKED:
-            popen: Child = self._living_nursery().fork(name, module, told, child_environment(), log, ends[1:])
-        else:
-            popen = subprocess.Popen(
-                [sys.executable, "-m", module, *told],
-                stdin=subprocess.PIPE,
-                stdout=log if stdout is None else stdout,
-                stderr=log,
-                env=child_environment(),
-                start_new_session=True,
-                pass_fds=ends[1:],
-                text=True,
-            )
-        for end in ends[1:]:
-            os.close(end)
+        try:
+            popen = self._start(name, module, arguments, log, ends[1:], stdout)
+        except BaseException:
+            for end in ends[:1]:
+                os.close(end)
+            log.close()
+            raise
+        finally:
+            for end in ends[1:]:
+                os.close(end)
         for end in ends[:1]:
             os.set_blocking(end, False)
         assert popen.stdin is not None
@@ -120,6 +115,23 @@ class Session:
             name, popen, log, module, tuple(arguments), begun_ms, ends[0] if ends else None
         )
         return process
+
+    def _start(
+        self, name: str, module: str, arguments: Sequence[str], log: IO[bytes], signs: Sequence[int], stdout: int | None
+    ) -> Child:
+        told = [*arguments, *(word for pipe in signs for word in ("--signs", str(pipe)))]
+        if AVAILABLE and module in FORKED:
+            return self._living_nursery().fork(name, module, told, child_environment(), log, signs)
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *told],
+            stdin=subprocess.PIPE,
+            stdout=log if stdout is None else stdout,
+            stderr=log,
+            env=child_environment(),
+            start_new_session=True,
+            pass_fds=tuple(signs),
+            text=True,
+        )
 
     def _living_nursery(self) -> Nursery:
         """What forks nodes; anew where it is gone."""
@@ -207,8 +219,8 @@ class Session:
         if process.name == PROXY:
             assert self.address is not None
             arguments = ["-", "--ports", f"{self.address.publish_port},{self.address.subscribe_port}"]
-        process.close()
         self.spawn(process.name, process.module, arguments)
+        process.close()
 
     def _policy(self, name: str) -> OnFailure:
         if name == PROXY:
@@ -254,7 +266,15 @@ class Session:
             return
         if self._runfile is not None:
             self._runfile.remove()
-        everybody = list(self.processes.values())
+        try:
+            self._end(list(self.processes.values()))
+        finally:
+            self.processes.clear()
+            if self._nursery is not None:
+                self._nursery.close()
+                self._nursery = None
+
+    def _end(self, everybody: Sequence[Process]) -> None:
         nodes = [process for process in everybody if process.name != PROXY]
         wait(nodes, _LEAVE_S if all(process.may_end for process in nodes) else 0.0)
         for group in (nodes, everybody):  # the proxy last, so that the env's Stop still gets through
@@ -266,10 +286,6 @@ class Session:
         wait(everybody, _KILL_S)
         for process in everybody:
             process.close()
-        self.processes.clear()
-        if self._nursery is not None:
-            self._nursery.close()
-            self._nursery = None
 
     def let_go(self) -> None:
         """From now on agents may end by themselves: they were told that the run is over."""

@@ -78,8 +78,9 @@ class CheckingProxy:
         self._names: dict[str, str] = {}
         self._says: dict[str, frozenset[bytes]] = {}
         self._granted: set[tuple[str, bytes]] = set()
-        self._connections: dict[tuple[int, str], str] = {}
-        """The key that has subscribed last over a connection: a descriptor, and who is at its other end."""
+        self._connections: dict[tuple[int, str], set[str]] = {}
+        """Whose subscriptions came over a connection: a descriptor, and who is at its other end. As a rule that is one
+        key; where a descriptor was taken over by another before it was looked at, it may seem to be two."""
         self._awaited: set[tuple[str, bytes]] | None = None
         self._deadline = self._next_look = self._next_beat = 0.0
         self._beats, self._begun_ms = 0, time.time_ns() // 1_000_000
@@ -195,11 +196,11 @@ class CheckingProxy:
             return
         self._out.setsockopt(zmq.SUBSCRIBE, topic)
         self._granted.add((user, topic))
-        if self._connections.get(connection) != user:
-            for one in [one for one, key in self._connections.items() if key == user]:
+        if user not in self._connections.get(connection, ()):
+            for one in [one for one, keys in self._connections.items() if user in keys]:
                 if peer_of(one[0]) not in (one[1], ""):
                     del self._connections[one]  # it has gone, and another has its descriptor
-            self._connections[connection] = user
+            self._connections.setdefault(connection, set()).add(user)
         if self._awaited:
             self._awaited.discard((user, topic))
 
@@ -214,7 +215,7 @@ class CheckingProxy:
         """See whether the folder changed. Who was revoked hears no more."""
         if self._ring.refresh():
             self._settle()
-            for user in set(self._connections.values()) - self._names.keys():
+            for user in {user for user, _ in self._granted} - self._names.keys():
                 self._cut(user)
 
     def _cut(self, user: str) -> None:
@@ -223,12 +224,13 @@ class CheckingProxy:
         ZeroMQ closes none by itself, so this ends them below it, if there still is who was there. Where that cannot be
         told, all are cut.
         """
-        mine = [one for one, key in self._connections.items() if key == user]
-        for one in mine:
-            del self._connections[one]
+        mine = [one for one, keys in self._connections.items() if user in keys]
+        certain = bool(mine) and all(len(self._connections[one]) == 1 for one in mine)
+        for descriptor, peer in mine if certain else ():
+            certain = shut_down(descriptor, peer) and certain
+            del self._connections[descriptor, peer]
         self._granted = {one for one in self._granted if one[0] != user}
-        gone = [shut_down(descriptor, peer) for descriptor, peer in mine]
-        if not all(gone):
+        if not certain:
             self._reopen()
 
     def _reopen(self) -> None:

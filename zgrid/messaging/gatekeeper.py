@@ -110,7 +110,7 @@ def peer_of(descriptor: int) -> str:
     try:
         with _borrowed(descriptor) as connection:
             return _name_of_peer(connection)
-    except OSError:
+    except (OSError, ValueError):  # gone, or its descriptor is something else by now
         return ""
 
 
@@ -122,7 +122,7 @@ def shut_down(descriptor: int, peer: str) -> bool:
         with _borrowed(descriptor) as connection:
             if _name_of_peer(connection) == peer:
                 connection.shutdown(sockets.SHUT_RDWR)
-    except OSError:
+    except (OSError, ValueError):
         pass  # no connection, or none any more
     return True
 
