@@ -309,7 +309,7 @@ def file(tmp_path: Path) -> Path:
 
 
 class Driver:
-    """A process with two env runners that have played, each with a proxy and the nodes of one grid."""
+    """A process with two env runners that have played, each with a proxy, a nursery and the nodes of one grid."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -317,7 +317,7 @@ class Driver:
         self.all = descendants(process.pid)
         self.nodes = nodes_of(self.all)
         self.runners = {pid for pid in self.all if nodes_of(descendants(pid)) and "DayRunner" in command_of(pid)}
-        assert len(self.nodes) == 2 * 5
+        assert len(self.nodes) == 2 * 6, "of each: the proxy, what forks nodes, and four of agents"
         assert len(self.runners) == 2
 
     def answer(self) -> str:
@@ -409,7 +409,7 @@ class TestNothingIsLeft:
             assert "iteration" in process.stdout.readline()
             process.stdout.readline()
             everybody = descendants(process.pid)
-            assert len(nodes_of(everybody)) == 10
+            assert len(nodes_of(everybody)) == 2 * 6
             os.killpg(process.pid, signal.SIGINT)
             told, errors = process.communicate(timeout=BOUND_S)
             assert (process.returncode, errors) == (130, "")
