@@ -67,7 +67,7 @@ def log() -> Iterator[IO[bytes]]:
         yield log
 
 
-def fork(nursery: Nursery, folder: Path, log: IO[bytes], *arguments: str, signs: tuple[int, ...] = ()) -> Sprout:
+def fork(nursery: Nursery, folder: Path, log: IO[bytes], *arguments: str, signs: int | None = None) -> Sprout:
     environment = {**child_environment(), "MARK": "here", "PYTHONPATH": f"{folder}:{ROOT}"}
     child = nursery.fork("mg_1.some_device_1", "tells", arguments, environment, log, signs)
     child.stdin.write("told\n")
@@ -114,7 +114,7 @@ def test_also_by_a_signal_and_nobody_else_ends(nursery: Nursery, folder: Path, l
 
 def test_descriptors_for_signs_are_where_they_are_said_to_be(nursery: Nursery, folder: Path, log: IO[bytes]) -> None:
     end, start = os.pipe()
-    child = fork(nursery, folder, log, "go", str(start), signs=(start,))
+    child = fork(nursery, folder, log, "go", str(start), signs=start)
     os.close(start)
     assert child.wait(PATIENCE_S) == 5, written(log)
     assert os.read(end, 16) == b"sign"
@@ -170,14 +170,18 @@ def _interrupted(name: str) -> tuple[int, int]:
     raise KeyboardInterrupt
 
 
-def test_it_ends_with_its_parent_also_where_a_fork_of_that_lives_on(tmp_path: Path) -> None:
+def start_nodes(then: str) -> subprocess.Popen[bytes]:
+    """A process that has started nodes, does something, says so, and stays."""
     script = (
-        "import os, time\nfrom zgrid.session import Session\nfrom zgrid.topology import load\n"
-        "session = Session(load('1mg'))\nsession.start_agents(session.start_proxy())\n"
-        "child = os.fork()\nprint(child or 'child', flush=True) if child else None\ntime.sleep(60)"
+        "import os, sys, time\nfrom zgrid.session import Session\nfrom zgrid.topology import load\n"
+        f"session = Session(load('1mg'))\nsession.start_agents(session.start_proxy())\n{then}\ntime.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as process:
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment)
+
+
+def test_it_ends_with_its_parent_also_where_a_fork_of_that_lives_on() -> None:
+    with start_nodes("child = os.fork()\nif child: print(child, flush=True)") as process:
         assert process.stdout is not None
         sibling = int(process.stdout.readline())
         below = descendants(process.pid) - {sibling}
@@ -256,13 +260,7 @@ def test_an_environment_in_which_nothing_can_be_imported_is_told_with_the_reason
 
 
 def test_it_ends_with_who_started_it_however_that_ends() -> None:
-    script = (
-        "import sys, time\nfrom zgrid.session import Session\nfrom zgrid.topology import load\n"
-        "session = Session(load('1mg'))\nsession.start_agents(session.start_proxy())\n"
-        "print('up', flush=True)\ntime.sleep(60)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as process:
+    with start_nodes("print('up', flush=True)") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         below = descendants(process.pid)

@@ -134,11 +134,14 @@ def _follow(session: Session) -> None:
     """Show what the processes write until the last has ended, and begin anew those that may."""
     shown: dict[Process, int] = {}
     running = list(session.processes)
-    while running:
+    while running and not _are_left_behind(session, running):
         looked_at = [session.processes[name] for name in running]
         waits = next((process for process in looked_at if process.popen.poll() is None), None)
-        with suppress(subprocess.TimeoutExpired):
-            time.sleep(_LOOK_S) if waits is None else waits.popen.wait(_LOOK_S)
+        if waits is None:
+            time.sleep(_LOOK_S)
+        else:
+            with suppress(subprocess.TimeoutExpired):
+                waits.popen.wait(_LOOK_S)
         ended = [process for process in looked_at if process.popen.poll() is not None]
         for process in looked_at:
             shown[process] = _show(process, shown.get(process, 0))
@@ -152,6 +155,11 @@ def _follow(session: Session) -> None:
             elif process.popen.returncode == 0:
                 _say(process.name, "the run is over")
                 running.remove(process.name)
+
+
+def _are_left_behind(session: Session, running: Sequence[str]) -> bool:
+    """Whether the run is over, and those that still run are stopped or hang and will not hear of it."""
+    return session.is_over and all(session.processes[name].may_end for name in running)
 
 
 def _show(process: Process, start: int) -> int:

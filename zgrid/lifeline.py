@@ -6,7 +6,6 @@ import os
 import select
 import sys
 import threading
-import time
 from contextlib import suppress
 
 ORPHANED = 70
@@ -35,13 +34,15 @@ def watch_parent() -> None:
 
 
 def end_with(parent: int) -> None:
-    """End this process soon after its parent has ended, also before it has a topology; from a thread of its own."""
+    """End this process when its parent has ended, also before it has a topology; from a thread of its own (Linux)."""
     threading.Thread(target=_outlive_nobody, args=(parent,), daemon=True, name="parent").start()
 
 
 def _outlive_nobody(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_LOOK_S)
+    with suppress(ProcessLookupError):  # it has ended
+        process = os.pidfd_open(parent)
+        if os.getppid() == parent:
+            select.select([process], [], [])
     os._exit(ORPHANED)
 
 

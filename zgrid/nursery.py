@@ -77,23 +77,23 @@ class Nursery:
 
     def fork(
         self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: IO[bytes],
-        signs: Sequence[int] = (),
+        signs: int | None = None,
     ) -> Sprout:  # fmt: skip
-        """A node of this name that does what ``python -m module arguments`` does; ``signs`` stay open in it, as
-        they are numbered here.
+        """A node of this name that does what ``python -m module arguments`` does; the descriptor ``signs`` stays open
+        in it, with the number that it has here.
 
         Raises:
             NodeDiedError: the nursery is gone.
             OSError: it could not fork, or no descriptor is left.
         """
-        told = {
+        told: dict[str, Any] = {
             "name": name, "module": module, "arguments": list(arguments), "environment": dict(environment),
-            "folder": os.getcwd(), "signs": list(signs),
+            "folder": os.getcwd(), "signs": [] if signs is None else [signs],
         }  # fmt: skip
         end, start = os.pipe()
         try:
             with self._lock:
-                self._ask(told, end, log.fileno(), *signs)
+                self._ask(told, end, log.fileno(), *told["signs"])
                 pid, pidfd = self._answer(name)
                 child = self._children[pid] = Sprout(self, pid, pidfd, os.fdopen(start, "w", encoding="utf-8"))
         except BaseException:

@@ -94,32 +94,30 @@ class Session:
     def spawn(self, name: str, module: str, arguments: Sequence[str], stdout: int | None = None) -> Process:
         """Start ``python -m module`` with the topology on its standard input."""
         log, begun_ms = tempfile.TemporaryFile(), time.time_ns() // 1_000_000  # noqa: SIM115 - closed in stop()
-        ends = os.pipe() if self._lenient else ()
+        listens, says = os.pipe() if self._lenient else (None, None)
         try:
-            popen = self._start(name, module, arguments, log, ends[1:], stdout)
+            popen = self._start(name, module, arguments, log, says, stdout)
         except BaseException:
-            for end in ends[:1]:
-                os.close(end)
             log.close()
+            if listens is not None:
+                os.close(listens)
             raise
         finally:
-            for end in ends[1:]:
-                os.close(end)
-        for end in ends[:1]:
-            os.set_blocking(end, False)
+            if says is not None:
+                os.close(says)
+        if listens is not None:
+            os.set_blocking(listens, False)
         assert popen.stdin is not None
         with suppress(BrokenPipeError):  # it is dead already; check() tells
             popen.stdin.write(self._json + "\n")
             popen.stdin.flush()
-        process = self.processes[name] = Process(
-            name, popen, log, module, tuple(arguments), begun_ms, ends[0] if ends else None
-        )
+        process = self.processes[name] = Process(name, popen, log, module, tuple(arguments), begun_ms, listens)
         return process
 
     def _start(
-        self, name: str, module: str, arguments: Sequence[str], log: IO[bytes], signs: Sequence[int], stdout: int | None
+        self, name: str, module: str, arguments: Sequence[str], log: IO[bytes], signs: int | None, stdout: int | None
     ) -> Child:
-        told = [*arguments, *(word for pipe in signs for word in ("--signs", str(pipe)))]
+        told = list(arguments) if signs is None else [*arguments, "--signs", str(signs)]
         if AVAILABLE and module in FORKED:
             return self._living_nursery().fork(name, module, told, child_environment(), log, signs)
         return subprocess.Popen(
@@ -129,7 +127,7 @@ class Session:
             stderr=log,
             env=child_environment(),
             start_new_session=True,
-            pass_fds=tuple(signs),
+            pass_fds=() if signs is None else (signs,),
             text=True,
         )
 
@@ -152,7 +150,7 @@ class Session:
         """
         failed = []
         for process in list(self.processes.values()):
-            if process.due is not None and self._is_over:
+            if process.due is not None and self.is_over:
                 process.due, process.may_end = None, True
             elif process.due is not None:
                 self._begin_anew(process)
@@ -175,7 +173,7 @@ class Session:
         if not cause:
             return False
         policy, name = self._policy(process.name), process.name
-        returns = not self._lenient or (process.has_lived and not self._is_over)
+        returns = not self._lenient or (process.has_lived and not self.is_over)
         delay_s = self._restarts.allow(name, policy, time.monotonic()) if returns else None
         if delay_s is None and policy.kind != "fallback" and not self._lenient:
             code = process.popen.returncode
@@ -194,7 +192,7 @@ class Session:
         return True
 
     @property
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether one here was told that the run is over, where only they are told."""
         return self._lenient and any(process.popen.poll() == 0 for process in self.processes.values())
 

@@ -130,6 +130,13 @@ def device_node(host: Host) -> tuple[DeviceAgent, Steward]:
     return agent, steward
 
 
+def reviving(host: Host) -> DeviceAgent:
+    """The device's agent on a host that suspends it when it raises."""
+    host.revive([DEVICE])
+    (agent,) = (receiver for receiver in host.receivers if isinstance(receiver, DeviceAgent))
+    return agent
+
+
 def settle(*hosts: Host) -> None:
     """Deliver until nothing is left: a first quiet turn may have sent what somebody hears in the next one."""
     quiet = 0
@@ -655,13 +662,11 @@ class TestWaiting:
         assert nodes.heard("mg_3") == [("mg_1", 3, 1, Peer((0.5,)))]
         assert host.resume("mg_3") == []
 
-    def test_one_that_is_brought_back_after_it_raised_misses_nothing_that_came_meanwhile(self, env: Env) -> None:
+    def test_one_that_is_brought_back_after_it_raised_misses_nothing_that_came_meanwhile(
+        self, host: Host, env: Env
+    ) -> None:
         """The env took down what it had heard when it was told; what passed the proxy after that is only here."""
-        host = Host(InMemoryBroker(), RUN)
-        agent, steward = device_node(host)
-        for receiver in (env, agent, steward):
-            host.add(receiver)
-        host.revive([DEVICE])
+        agent = reviving(host)
         host.send("mg_1", RESET, 1, 0, Reset(0))
         settle(host)
         host.send("mg_1", SETPOINT, 2, 0, Setpoint((0.3,), ()))  # too short: it raises
@@ -678,12 +683,8 @@ class TestWaiting:
         settle(host)
         assert env.said(DeviceState)[-1].step == 4
 
-    def test_a_reset_begins_anew_with_one_that_raised_and_was_not_brought_back(self, env: Env) -> None:
-        host = Host(InMemoryBroker(), RUN)
-        agent, steward = device_node(host)
-        for receiver in (env, agent, steward):
-            host.add(receiver)
-        host.revive([DEVICE])
+    def test_a_reset_begins_anew_with_one_that_raised_and_was_not_brought_back(self, host: Host, env: Env) -> None:
+        reviving(host)
         host.send("mg_1", SETPOINT, 1, 0, Setpoint((0.3,), ()))
         host.send("mg_1", SETPOINT, 2, 0, TO_DO)
         settle(host)

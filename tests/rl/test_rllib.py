@@ -387,7 +387,7 @@ class TestNothingIsLeft:
     def test_by_a_kill_of_a_runner(self, driver: Driver) -> None:
         victim = min(driver.runners)
         its = nodes_of(descendants(victim))
-        assert len(its) == 5
+        assert len(its) == 6
         os.kill(victim, signal.SIGKILL)
         assert gone({victim} | its)
         assert driver.do("trainer.train()") == "NodeDiedError"

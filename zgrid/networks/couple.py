@@ -43,19 +43,17 @@ def couple(
     bus_of = dict(zip(net["bus"]["name"], net["bus"].index, strict=True))
     breakers = {actuation.part for actuation in actuations if actuation.kind == "pcc"}
     fused = _hang(net, bus_of, parts, source_of, breakers)
-    first_device = len(net["sgen"])
-    for device in devices:
-        name = f"{device.part}.{device.bus}"
-        pp.create_sgen(
-            net, _lookup(bus_of, fused.get(name, name), device.id), 0.0, 0.0, name=device.id, area=device.part
-        )
-    _fold_scaling(net)
-    ids = tuple(part.id for part in parts)
-    position = {part: k for k, part in enumerate(ids)}
 
     def bus_of_own(part: str, bus: str, who: str) -> int:
         return _lookup(bus_of, fused.get(f"{part}.{bus}", f"{part}.{bus}"), who)
 
+    first_device = len(net["sgen"])
+    for device in devices:
+        bus = bus_of_own(device.part, device.bus, device.id)
+        pp.create_sgen(net, bus, 0.0, 0.0, name=device.id, area=device.part)
+    _fold_scaling(net)
+    ids = tuple(part.id for part in parts)
+    position = {part: k for k, part in enumerate(ids)}
     actuators = tuple(_actuator(net, actuation, bus_of_own) for actuation in actuations)
     sources = {part.id: part.network.names().source_bus for part in parts} if forming else {}
     formers = tuple(_former(net, one, position[one.part], sources[one.part], bus_of_own) for one in forming)
